@@ -1,0 +1,1 @@
+"""Rooms of the pipeline: one folder per step, plus `shared`."""

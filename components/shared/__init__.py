@@ -1,0 +1,1 @@
+"""The only code that two rooms may both import."""

@@ -1,0 +1,84 @@
+"""The command-line door of every room: flags made from its settings and from the arguments of its `run`."""
+
+import argparse
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from components.shared.config import StepConfig
+from components.shared.errors import EXIT_INPUT, EXIT_TEMPORARY, InputError, TemporaryError
+from components.shared.report import Report
+from components.shared.tracking import NullTracker
+
+
+def main(run: Callable[..., Report], config_type: type[StepConfig], section: str, argv: Sequence[str] | None = None) -> int:
+    """Parse flags, run the step, print its report; returns the exit code (0, 2 for bad input, 75 for trouble that may pass)."""
+    parser = build_parser(run, config_type, section)
+    given = vars(parser.parse_args(argv))
+    recipe = given.pop("recipe")
+    try:
+        settings = {key: yaml.safe_load(str(given.pop(key))) for key in list(config_type.model_fields) if given.get(key) is not None}
+        config = config_type.from_mapping({**_section_of(recipe, section), **settings}, section=section)
+        places = {name: value for name, value in given.items() if name in _arguments(run) and value is not None}
+        report = run(config, tracker=NullTracker(), **places)
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_INPUT
+    except TemporaryError as error:
+        sys.stderr.write(f"temporary trouble: {error}\n")
+        return EXIT_TEMPORARY
+    show(report, places)
+    return 0
+
+
+def build_parser(run: Callable[..., Report], config_type: type[StepConfig], section: str) -> argparse.ArgumentParser:
+    """One flag per argument of `run` and one per setting, with the setting's own sentence as help."""
+    doc = (inspect.getdoc(inspect.getmodule(run)) or "").strip()
+    parser = argparse.ArgumentParser(prog=f"python -m {run.__module__.rsplit('.', 1)[0]}", description=doc)
+    places = parser.add_argument_group("inputs and outputs (paths, file:// or gs:// URIs)")
+    for name, parameter in _arguments(run).items():
+        needed = parameter.default is inspect.Parameter.empty
+        places.add_argument(_flag(name), required=needed, metavar="URI", help="required" if needed else "optional")
+    parser.add_argument("--recipe", metavar="FILE", help=f"a recipe whose section '{section}' sets the defaults")
+    settings = parser.add_argument_group(f"settings (recipe section '{section}')")
+    for name, field in config_type.model_fields.items():
+        default = "required" if field.is_required() else f"default: {field.get_default(call_default_factory=True)!r}"
+        text = f"{field.description or ''} ({default})".replace("%", "%%")
+        settings.add_argument(_flag(name), dest=name, metavar="VALUE", help=text)
+    return parser
+
+
+def show(report: Report, places: dict[str, str]) -> None:
+    """Print a short table and where things are."""
+    table = Table(show_header=False)
+    for name, count in report.counts().items():
+        table.add_row(name, f"{count:,}")
+    for name, value in report.metrics.items():
+        table.add_row(name, f"{value:.6g}")
+    console = Console()
+    console.print(table)
+    for name, note in {**places, **report.notes}.items():
+        console.print(f"{name}: {note}", soft_wrap=True, highlight=False)
+
+
+def _arguments(run: Callable[..., Report]) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(run).parameters
+    return {name: one for name, one in parameters.items() if one.kind is one.KEYWORD_ONLY and name != "tracker"}
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _section_of(recipe: str | None, section: str) -> dict[str, Any]:
+    if recipe is None:
+        return {}
+    if not Path(recipe).is_file():
+        raise InputError(f"recipe '{recipe}' does not exist; give the path of a YAML file")
+    return (yaml.safe_load(Path(recipe).read_text()) or {}).get(section, {})

@@ -1,0 +1,145 @@
+"""From a kfp component (or any other caller) to a step: where its outputs go, whether they are there already, who is told.
+
+Outputs lie at `<workspace>/<section>/<fingerprint>/<output>`. The fingerprint covers settings, the content of all inputs and the
+code of the room, so the same work is done once, a killed step goes on in its own folder, and nothing is ever overwritten.
+"""
+
+import hashlib
+import inspect
+import json
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from components.shared import storage
+from components.shared.config import StepConfig
+from components.shared.errors import InputError
+from components.shared.report import Report
+from components.shared.tables import MANIFEST
+from components.shared.tracking import SpoolTracker
+
+FINISHED = "finished.json"
+SPOOL = "tracking.jsonl"
+
+
+def perform(
+    run: Callable[..., Report],
+    config_type: type[StepConfig],
+    *,
+    section: str,
+    config: Mapping[str, Any],
+    workspace: str,
+    run_id: str,
+    inputs: Mapping[str, Any],
+    outputs: Mapping[str, Any],
+    pages: Mapping[str, Any] | None = None,
+    values: Mapping[str, str] | None = None,
+) -> Report:
+    """Run a step unless its outputs stand already, and fill in the kfp artifacts.
+
+    Args:
+        inputs: argument of `run` -> kfp artifact of an earlier step (its file holds the address of the data), or a list of them,
+            which `run` gets as addresses joined by commas.
+        outputs: argument of `run` -> kfp artifact to fill; `run` gets the address to write to.
+        pages: file name that `run` writes beside its outputs (`report.html`) -> kfp HTML or Markdown artifact.
+            `summary` is made here from the report.
+        values: plain arguments of `run`.
+
+    Raises:
+        InputError: for settings or inputs that are wrong.
+    """
+    settings = config_type.from_mapping(config, section=section)
+    addresses = {name: _address(artifact) for name, artifact in inputs.items()}
+    fingerprint = _fingerprint(run, settings, addresses, values or {})
+    folder = storage.join(workspace, section, fingerprint)
+    spool = _spool_file(workspace, run_id, section)
+    places = {name: storage.join(folder, name) for name in outputs}
+    if storage.exists(storage.join(folder, FINISHED)):
+        report = Report(**storage.read_json(storage.join(folder, FINISHED))["report"])
+        _replay(folder, spool)
+    else:
+        arguments = {name: address["uri"] for name, address in addresses.items()} | dict(places) | dict(values or {})
+        report = _perform(run, settings, arguments, section, folder, spool)
+    _fill(outputs, places)
+    _show(pages or {}, folder, section, report)
+    return report
+
+
+def _address(artifact: Any) -> dict[str, str]:
+    if isinstance(artifact, list | tuple):
+        several = [_address(one) for one in artifact]
+        return {key: ",".join(one[key] for one in several) for key in ("uri", "digest")}
+    address = json.loads(Path(artifact.path).read_text())
+    return {"uri": address["uri"], "digest": address["digest"]}
+
+
+def _perform(run: Callable[..., Report], settings: StepConfig, arguments: dict[str, str], section: str, folder: str, spool: Path) -> Report:
+    tracker = SpoolTracker(spool, section)
+    started = time.time()
+    tracker.write("start", folder=folder)
+    try:
+        tracker.params(settings.model_dump(mode="json"))
+        report = run(settings, tracker=tracker, **arguments)
+        tracker.metrics({**report.counts(), **report.metrics, "seconds": time.time() - started})
+    except BaseException as error:
+        tracker.write("end", status="FAILED", error="".join(traceback.format_exception_only(error)).strip())
+        raise
+    tracker.write("end", status="FINISHED")
+    storage.write_bytes(storage.join(folder, SPOOL), spool.read_bytes())
+    storage.write_json(storage.join(folder, FINISHED), {"report": asdict(report), "seconds": time.time() - started})
+    return report
+
+
+def _fingerprint(run: Callable[..., Report], settings: StepConfig, addresses: Mapping[str, Any], values: Mapping[str, str]) -> str:
+    room = Path(inspect.getfile(run)).parent
+    code = {f"{source.parent.name}/{source.name}": hashlib.sha256(source.read_bytes()).hexdigest() for source in _sources(room)}
+    content = {name: address["digest"] for name, address in addresses.items()}
+    listed = {name: storage.listing_digest(value) if "://" in value and storage.exists(value) else value for name, value in values.items()}
+    whole = [settings.model_dump(mode="json"), content, listed, code]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _sources(room: Path) -> list[Path]:
+    return sorted([*room.rglob("*.py"), *(Path(__file__).parent).rglob("*.py")])
+
+
+def _spool_file(workspace: str, run_id: str, section: str) -> Path:
+    if not storage.is_local(workspace):
+        return Path("/tmp/relevance-distillery") / run_id / f"{section}.jsonl"
+    return storage.local_path(workspace) / "tracking" / run_id / f"{section}.jsonl"
+
+
+def _replay(folder: str, spool: Path) -> None:
+    spool.parent.mkdir(parents=True, exist_ok=True)
+    saved = storage.read_bytes(storage.join(folder, SPOOL))
+    reused = json.dumps({"kind": "tags", "section": spool.stem, "time": time.time(), "values": {"reused": "true"}})
+    spool.write_bytes(saved + reused.encode() + b"\n")
+
+
+def _digest(uri: str) -> tuple[str, int]:
+    """(content digest, rows) of an output: from the manifest where it is a table."""
+    if storage.exists(storage.join(uri, MANIFEST)):
+        manifest = storage.read_json(storage.join(uri, MANIFEST))
+        return manifest["digest"], manifest.get("rows", 0)
+    return storage.content_digest(uri), 0
+
+
+def _fill(outputs: Mapping[str, Any], places: Mapping[str, str]) -> None:
+    for name, artifact in outputs.items():
+        if not storage.exists(places[name]):
+            raise InputError(f"the step ended without writing its output '{name}' at {places[name]}")
+        digest, rows = _digest(places[name])
+        address = {"uri": places[name], "digest": digest, "rows": rows}
+        Path(artifact.path).parent.mkdir(parents=True, exist_ok=True)
+        Path(artifact.path).write_text(json.dumps(address))
+        artifact.metadata.update(address)
+
+
+def _show(pages: Mapping[str, Any], folder: str, section: str, report: Report) -> None:
+    for name, artifact in pages.items():
+        Path(artifact.path).parent.mkdir(parents=True, exist_ok=True)
+        page = report.markdown(section).encode() if name == "summary" else storage.read_bytes(storage.join(folder, name))
+        Path(artifact.path).write_bytes(page)

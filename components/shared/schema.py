@@ -1,0 +1,136 @@
+"""The tables that rooms meet in: columns, keys, invariants. Their only home.
+
+Bump a table's `version` when a column is added, removed or changes its meaning.
+"""
+
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.shared.errors import InputError
+
+SPLITS = ("train", "dev", "test")
+ACTIONS = ("impression", "click", "add_to_cart", "purchase")
+SEGMENTS = ("head", "torso", "tail", "unseen")
+SIDES = ("query", "item")
+PAIR_SOURCES = ("judgment", "impression", "lexical", "hard", "random")
+
+_text = pa.string()
+_time = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(frozen=True)
+class TableSchema:
+    """One table: `key` columns are never null and together unique; `required` columns are never null."""
+
+    name: str
+    version: int
+    schema: pa.Schema
+    key: tuple[str, ...]
+    required: tuple[str, ...] = ()
+    allowed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def check(self, table: pa.Table, *, where: str, unique: bool = True) -> pa.Table:
+        """The table with exactly our columns and types.
+
+        Raises:
+            InputError: for an absent column, a type that does not fit, a null, a repeated key or a value outside the list.
+        """
+        absent = [name for name in self.schema.names if name not in table.column_names]
+        if absent:
+            raise InputError(f"{where}: table '{self.name}' lacks column '{absent[0]}'; it has {', '.join(table.column_names)}")
+        table = table.select(self.schema.names)
+        try:
+            table = table.cast(self.schema)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise InputError(f"{where}: table '{self.name}': {error}; expected {_types(self.schema)}") from None
+        for name in (*self.key, *self.required):
+            if table[name].null_count:
+                raise InputError(f"{where}: column '{name}' of '{self.name}' has {table[name].null_count} nulls; it must be filled")
+        for name, values in self.allowed.items():
+            self._check_values(table[name], values, where, name)
+        if unique and table.num_rows:
+            self._check_key(table, where)
+        return table
+
+    def _check_values(self, column: pa.ChunkedArray, values: tuple[str, ...], where: str, name: str) -> None:
+        wrong = column.filter(pc.invert(pc.is_in(column, value_set=pa.array(values, column.type))))
+        if len(wrong):
+            raise InputError(f"{where}: column '{name}' of '{self.name}' has {wrong[0].as_py()!r}; allowed: {', '.join(values)}")
+
+    def _check_key(self, table: pa.Table, where: str) -> None:
+        groups = table.select(self.key).group_by(list(self.key)).aggregate([([], "count_all")])
+        if groups.num_rows == table.num_rows:
+            return
+        first = groups.filter(pc.greater(groups["count_all"], 1)).select(self.key).slice(0, 1).to_pylist()[0]
+        raise InputError(
+            f"{where}: table '{self.name}' has {table.num_rows - groups.num_rows} repeated keys, first {first}; keep one row each"
+        )
+
+
+def _types(schema: pa.Schema) -> str:
+    return ", ".join(f"{column.name}: {column.type}" for column in schema)
+
+
+def _table(
+    name: str, columns: dict[str, pa.DataType], key: tuple[str, ...], required: tuple[str, ...] = (), **allowed: tuple[str, ...]
+) -> TableSchema:
+    return TableSchema(name, 1, pa.schema(list(columns.items())), key, required, allowed)
+
+
+EVENTS = _table(
+    "events",
+    {"event_id": _text, "query_id": _text, "query": _text, "client": _text, "session_id": _text, "timestamp": _time,
+     "action": _text, "item_id": _text, "position": pa.int32()},
+    key=("event_id",), required=("query", "timestamp", "action", "item_id"), action=ACTIONS,
+)  # fmt: skip
+INTERACTIONS = _table(
+    "interactions",
+    {"query": _text, "item_id": _text, "day": pa.date32(), "impressions": pa.int64(), "clicks": pa.int64(),
+     "add_to_carts": pa.int64(), "purchases": pa.int64(), "clients": pa.int64(), "corrected_impressions": pa.float64()},
+    key=("query", "item_id", "day"),
+)  # fmt: skip
+QUERIES = _table(
+    "queries",
+    {"query_id": _text, "query_text": _text, "query": _text, "frequency": pa.int64(), "segment": _text, "kind": _text,
+     "split": _text},
+    key=("query_id",), required=("query_text", "query", "frequency", "segment"), segment=SEGMENTS,
+)  # fmt: skip
+ITEMS = _table(
+    "items",
+    {"item_id": _text, "title": _text, "brand": _text, "category": _text, "color": _text, "attributes": _text,
+     "description": _text},
+    key=("item_id",), required=("title",),
+)  # fmt: skip
+JUDGMENTS = _table(
+    "judgments",
+    {"query_id": _text, "item_id": _text, "grade": pa.int32(), "gain": pa.float64(), "judged_at": pa.date32(),
+     "split": _text},
+    key=("query_id", "item_id"), required=("grade", "gain", "split"), split=SPLITS,
+)  # fmt: skip
+NEIGHBORS = _table(
+    "neighbors",
+    {"snapshot": pa.date32(), "side": _text, "key": _text, "rank": pa.int32(), "neighbor": _text, "text": _text,
+     "corrected_impressions": pa.float64(), "clicks": pa.int64(), "clients": pa.int64(), "rate": pa.float64(),
+     "lower_bound": pa.float64()},
+    key=("snapshot", "side", "key", "rank"), required=("neighbor", "text", "lower_bound"), side=SIDES,
+)  # fmt: skip
+PAIRS = _table(
+    "pairs",
+    {"pair_id": _text, "query_id": _text, "item_id": _text, "source": _text, "shard": pa.int32()},
+    key=("pair_id",), required=("query_id", "item_id", "source", "shard"), source=PAIR_SOURCES,
+)  # fmt: skip
+SOFT_TARGETS = _table(
+    "soft_targets",
+    {"pair_id": _text, "query_id": _text, "item_id": _text, "probabilities": pa.list_(pa.float32()), "score": pa.float64(),
+     "text_digest": _text, "model_digest": _text},
+    key=("pair_id",), required=("query_id", "item_id", "probabilities", "score"),
+)  # fmt: skip
+RANKINGS = _table(
+    "rankings",
+    {"query_id": _text, "item_id": _text, "score": pa.float64(), "rank": pa.int32(), "system": _text},
+    key=("system", "query_id", "item_id"), required=("score", "rank"),
+)  # fmt: skip
+
+TABLES = {t.name: t for t in (EVENTS, INTERACTIONS, QUERIES, ITEMS, JUDGMENTS, NEIGHBORS, PAIRS, SOFT_TARGETS, RANKINGS)}

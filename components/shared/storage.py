@@ -1,0 +1,206 @@
+"""Bytes at a URI: `file://` (or a plain path) and `gs://`, with create-once commits.
+
+Create-once is `link(2)` on disk and `ifGenerationMatch=0` on Google Cloud Storage: of any number of writers one wins.
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+import pyarrow.fs as pafs
+
+from components.shared.errors import InputError, TemporaryError
+
+SCHEMES = ("file", "gs")
+T = TypeVar("T")
+
+
+def normalise(uri: str | os.PathLike[str]) -> str:
+    """A URI with scheme; plain paths become absolute `file://` URIs.
+
+    Raises:
+        InputError: for another scheme, or a path that climbs with `..` after a scheme.
+    """
+    text = os.fspath(uri)
+    if "://" not in text:
+        return "file://" + os.path.abspath(os.path.expanduser(text))
+    scheme, rest = text.split("://", 1)
+    if scheme not in SCHEMES:
+        raise InputError(f"'{text}': scheme '{scheme}' is not supported; use a path, file:// or gs://")
+    if ".." in rest.split("/") or "\x00" in rest:
+        raise InputError(f"'{text}': '..' and NUL are refused in a URI; give the full address")
+    return text.rstrip("/")
+
+
+def join(uri: str, *parts: str) -> str:
+    """`uri/part/part`; a part that is absolute or climbs is refused."""
+    for part in parts:
+        if part.startswith("/") or ".." in part.split("/") or "\x00" in part:
+            raise InputError(f"'{part}' below '{uri}': absolute paths and '..' are refused; name a place inside the folder")
+    return "/".join([normalise(uri), *parts])
+
+
+def local_path(uri: str) -> Path:
+    """The path behind a `file://` URI.
+
+    Raises:
+        InputError: for a remote URI.
+    """
+    full = normalise(uri)
+    if not full.startswith("file://"):
+        raise InputError(f"'{uri}' is not on this machine's disk; give a path or a file:// URI")
+    return Path(full.removeprefix("file://"))
+
+
+def is_local(uri: str) -> bool:
+    return normalise(uri).startswith("file://")
+
+
+@lru_cache(maxsize=4)
+def filesystem(scheme: str) -> Any:
+    """One fsspec file system per scheme and process."""
+    # gcsfs asks for the bucket type over gRPC first, which takes a minute where gRPC is closed (datachain#1829)
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    return fsspec.filesystem(scheme, use_listings_cache=False) if scheme == "gs" else fsspec.filesystem(scheme)
+
+
+def resolve(uri: str) -> tuple[Any, str]:
+    """(file system, path on it)."""
+    scheme, path = normalise(uri).split("://", 1)
+    return filesystem(scheme), path
+
+
+def arrow_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """(pyarrow file system, path on it), for Parquet readers and writers."""
+    fs, path = resolve(uri)
+    if is_local(uri):
+        return pafs.LocalFileSystem(), path
+    return pafs.PyFileSystem(pafs.FSSpecHandler(fs)), path
+
+
+def temporary_on_trouble(action: Callable[[], T], uri: str) -> T:
+    """Run a storage call; trouble that may pass becomes TemporaryError."""
+    try:
+        return action()
+    except (ConnectionError, TimeoutError) as error:
+        raise TemporaryError(f"'{uri}': storage did not answer ({error}); try again") from error
+
+
+def exists(uri: str) -> bool:
+    fs, path = resolve(uri)
+    return temporary_on_trouble(lambda: bool(fs.exists(path)), uri)
+
+
+def read_bytes(uri: str) -> bytes:
+    """Raises InputError when nothing is there."""
+    fs, path = resolve(uri)
+    try:
+        return temporary_on_trouble(lambda: fs.cat_file(path), uri)
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"'{uri}' does not exist or is not a file; check the address") from None
+
+
+def read_json(uri: str) -> Any:
+    try:
+        return json.loads(read_bytes(uri))
+    except ValueError as error:
+        raise InputError(f"'{uri}' is not valid JSON ({error}); it may be cut short: delete it and run the step again") from None
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Replace the object; readers see the old or the new bytes, never a mixture."""
+    fs, path = resolve(uri)
+    if is_local(uri):
+        _write_aside(path, data, lambda aside: os.replace(aside, path))
+    else:
+        temporary_on_trouble(lambda: fs.pipe_file(path, data), uri)
+
+
+def to_json(value: Any) -> bytes:
+    """The one way our JSON files are written: sorted keys, so that equal values are equal bytes."""
+    return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def write_json(uri: str, value: Any) -> None:
+    write_bytes(uri, to_json(value))
+
+
+def create_once(uri: str, data: bytes) -> bool:
+    """Write the object if it is absent; True for the one writer that made it."""
+    fs, path = resolve(uri)
+    if is_local(uri):
+        try:
+            _write_aside(path, data, lambda aside: os.link(aside, path))
+        except FileExistsError:
+            return False
+        return True
+    try:
+        temporary_on_trouble(lambda: fs.pipe_file(path, data, mode="create"), uri)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _write_aside(path: str, data: bytes, publish: Callable[[str], None]) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    aside = f"{path}.{uuid.uuid4().hex}.tmp"
+    try:
+        with open(aside, "wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        publish(aside)
+    finally:
+        if os.path.exists(aside):
+            os.unlink(aside)
+
+
+def list_files(uri: str) -> list[str]:
+    """URIs of all files below a folder, sorted; empty when the folder is absent."""
+    fs, path = resolve(uri)
+    scheme = normalise(uri).split("://", 1)[0]
+    found = temporary_on_trouble(lambda: fs.find(path), uri)
+    return sorted(f"{scheme}://{name}" for name in found)
+
+
+def remove(uri: str) -> None:
+    """Delete a file or a folder; nothing happens where nothing is."""
+    fs, path = resolve(uri)
+    if exists(uri):
+        temporary_on_trouble(lambda: fs.rm(path, recursive=True), uri)
+
+
+def chunks_of(uri: str, size: int = 1 << 20) -> Iterator[bytes]:
+    fs, path = resolve(uri)
+    with fs.open(path, "rb") as handle:
+        while chunk := handle.read(size):
+            yield chunk
+
+
+def content_digest_of(uri: str) -> str:
+    """SHA-256 of one file's bytes."""
+    digest = hashlib.sha256()
+    for chunk in chunks_of(uri):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def content_digest(uri: str) -> str:
+    """SHA-256 over the relative names and bytes of all files below a folder, or of one file."""
+    base = normalise(uri)
+    parts = [(name.removeprefix(base), content_digest_of(name)) for name in list_files(uri)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def listing_digest(uri: str) -> str:
+    """SHA-256 over names, sizes and change times below a folder: cheap, for input too large to read twice."""
+    fs, path = resolve(uri)
+    found = temporary_on_trouble(lambda: fs.find(path, detail=True), uri)
+    rows = [(name, entry.get("size"), str(entry.get("mtime") or entry.get("generation"))) for name, entry in sorted(found.items())]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -1,0 +1,72 @@
+"""Every text that a model reads, for training and for scoring alike. Bump TEXT_VERSION when any of them changes.
+
+The version is written into a model's folder and checked when the model scores, because a model that was trained on one wording
+and scores another degrades silently. Item texts come from sellers and are untrusted: field separators are removed from them, so
+that a title cannot open a field of its own.
+"""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+TEXT_VERSION = "1"
+MAX_QUERY_CHARS = 256
+MAX_FIELD_CHARS = 300
+MAX_DESCRIPTION_CHARS = 1200
+SEPARATOR = " | "
+
+StringColumn = pa.Array | pa.ChunkedArray
+
+
+def clean(column: StringColumn) -> StringColumn:
+    """NFKC, control and zero-width characters to spaces, white space collapsed and trimmed; null stays null."""
+    text = pc.utf8_normalize(column, "NFKC")
+    text = pc.replace_substring_regex(text, r"[\p{Cc}\p{Cf}\s]+", " ")
+    return pc.utf8_trim_whitespace(text)
+
+
+def normalise_query(column: StringColumn) -> StringColumn:
+    """The form under which a query is counted and looked up: clean, lower case, at most 256 characters."""
+    return pc.utf8_trim_whitespace(pc.utf8_slice_codeunits(pc.utf8_lower(clean(column)), 0, MAX_QUERY_CHARS))
+
+
+def _field(name: str, column: StringColumn, limit: int = MAX_FIELD_CHARS) -> StringColumn:
+    """`name: value`, or an empty string where there is no value."""
+    text = pc.fill_null(clean(column), "")
+    text = pc.utf8_slice_codeunits(pc.replace_substring(text, "|", "/"), 0, limit)
+    named = pc.binary_join_element_wise(pa.scalar(f"{name}: "), text, "")
+    return pc.if_else(pc.equal(pc.utf8_length(text), 0), "", named)
+
+
+def _join_fields(fields: list[StringColumn]) -> StringColumn:
+    joined = fields[0]
+    for column in fields[1:]:
+        link = pc.if_else(pc.equal(pc.utf8_length(column), 0), "", SEPARATOR)
+        joined = pc.binary_join_element_wise(joined, link, column, "")
+    return joined
+
+
+def item_text(items: pa.Table) -> StringColumn:
+    """The student's short text of an item [rows of `items`]: title, brand, color, category; no description (Walmart, section A.2)."""
+    fields = [pc.utf8_slice_codeunits(pc.replace_substring(clean(items["title"]), "|", "/"), 0, MAX_FIELD_CHARS)]
+    return _join_fields([*fields, *(_field(name, items[name]) for name in ("brand", "color", "category"))])
+
+
+def query_text(query: StringColumn) -> StringColumn:
+    """The student's query text [rows]."""
+    return pc.replace_substring(normalise_query(query), "|", "/")
+
+
+def teacher_query(query: StringColumn, accepted: StringColumn | None = None) -> StringColumn:
+    """The teacher's left text [rows]: the query, then titles of items that shoppers who typed it accepted (`; `-joined or null)."""
+    fields = [_field("query", normalise_query(query), MAX_QUERY_CHARS)]
+    if accepted is not None:
+        fields.append(_field("shoppers accepted", accepted, 2 * MAX_FIELD_CHARS))
+    return _join_fields(fields)
+
+
+def teacher_item(items: pa.Table, satisfied: StringColumn | None = None) -> StringColumn:
+    """The teacher's right text [rows of `items`]: item fields, queries the item satisfied (`; `-joined or null), description last."""
+    fields = [_field(name, items[name]) for name in ("title", "brand", "color", "category", "attributes")]
+    if satisfied is not None:
+        fields.append(_field("found by", satisfied, 2 * MAX_FIELD_CHARS))
+    return _join_fields([*fields, _field("description", items["description"], MAX_DESCRIPTION_CHARS)])

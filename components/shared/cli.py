@@ -23,7 +23,8 @@ def main(run: Callable[..., Report], config_type: type[StepConfig], section: str
     given = vars(parser.parse_args(argv))
     recipe = given.pop("recipe")
     try:
-        settings = {key: yaml.safe_load(str(given.pop(key))) for key in list(config_type.model_fields) if given.get(key) is not None}
+        names = _settings(run, config_type)
+        settings = {key: _value(config_type, key, given.pop(key)) for key in names if given.get(key) is not None}
         config = config_type.from_mapping({**_section_of(recipe, section), **settings}, section=section)
         places = {name: value for name, value in given.items() if name in _arguments(run) and value is not None}
         report = run(config, tracker=NullTracker(), **places)
@@ -47,7 +48,8 @@ def build_parser(run: Callable[..., Report], config_type: type[StepConfig], sect
         places.add_argument(_flag(name), required=needed, metavar="URI", help="required" if needed else "optional")
     parser.add_argument("--recipe", metavar="FILE", help=f"a recipe whose section '{section}' sets the defaults")
     settings = parser.add_argument_group(f"settings (recipe section '{section}')")
-    for name, field in config_type.model_fields.items():
+    for name in _settings(run, config_type):
+        field = config_type.model_fields[name]
         default = "required" if field.is_required() else f"default: {field.get_default(call_default_factory=True)!r}"
         text = f"{field.description or ''} ({default})".replace("%", "%%")
         settings.add_argument(_flag(name), dest=name, metavar="VALUE", help=text)
@@ -64,12 +66,27 @@ def show(report: Report, places: dict[str, str]) -> None:
     console = Console()
     console.print(table)
     for name, note in {**places, **report.notes}.items():
-        console.print(f"{name}: {note}", soft_wrap=True, highlight=False)
+        console.print(f"{name}: {note}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _arguments(run: Callable[..., Report]) -> dict[str, inspect.Parameter]:
     parameters = inspect.signature(run).parameters
     return {name: one for name, one in parameters.items() if one.kind is one.KEYWORD_ONLY and name != "tracker"}
+
+
+def _settings(run: Callable[..., Report], config_type: type[StepConfig]) -> list[str]:
+    """Settings that have a flag; one that is also an argument of `run` is given as that argument."""
+    return [name for name in config_type.model_fields if name not in _arguments(run)]
+
+
+def _value(config_type: type[StepConfig], key: str, text: str) -> Any:
+    """A text setting is taken as typed (`--system 007`); all others are YAML, as in a recipe."""
+    if config_type.model_fields[key].annotation is str:
+        return text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"{_flag(key)} '{text}' is not a YAML value; quote it as in a recipe") from None
 
 
 def _flag(name: str) -> str:
@@ -81,4 +98,10 @@ def _section_of(recipe: str | None, section: str) -> dict[str, Any]:
         return {}
     if not Path(recipe).is_file():
         raise InputError(f"recipe '{recipe}' does not exist; give the path of a YAML file")
-    return (yaml.safe_load(Path(recipe).read_text()) or {}).get(section, {})
+    try:
+        sections = yaml.safe_load(Path(recipe).read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe '{recipe}' is not valid YAML ({' '.join(str(error).split())}); mend that line") from None
+    if not isinstance(sections, dict) or not isinstance(sections.get(section) or {}, dict):
+        raise InputError(f"recipe '{recipe}': section '{section}' must hold keys and values; see pipelines/recipes")
+    return sections.get(section) or {}

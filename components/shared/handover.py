@@ -5,6 +5,8 @@ code of the room, so the same work is done once, a killed step goes on in its ow
 """
 
 import hashlib
+import importlib
+import importlib.util
 import inspect
 import json
 import time
@@ -20,13 +22,14 @@ from components.shared.errors import InputError
 from components.shared.report import Report
 from components.shared.tables import MANIFEST
 from components.shared.tracking import SpoolTracker
+from components.shared.tracking_mlflow import send_at_task_end
 
 FINISHED = "finished.json"
 SPOOL = "tracking.jsonl"
 
 
 def perform(
-    run: Callable[..., Report],
+    run: Callable[..., Report] | str,
     config_type: type[StepConfig],
     *,
     section: str,
@@ -41,6 +44,8 @@ def perform(
     """Run a step unless its outputs stand already, and fill in the kfp artifacts.
 
     Args:
+        run: the step's function, or the name of the module that holds it as `run`: that one is imported only when there is work to
+            do, because torch alone takes seconds and a night that is run again re-uses most of its steps.
         inputs: argument of `run` -> kfp artifact of an earlier step (its file holds the address of the data), or a list of them,
             which `run` gets as addresses joined by commas.
         outputs: argument of `run` -> kfp artifact to fill; `run` gets the address to write to.
@@ -57,12 +62,15 @@ def perform(
     folder = storage.join(workspace, section, fingerprint)
     spool = _spool_file(workspace, run_id, section)
     places = {name: storage.join(folder, name) for name in outputs}
-    if storage.exists(storage.join(folder, FINISHED)):
-        report = Report(**storage.read_json(storage.join(folder, FINISHED))["report"])
-        _replay(folder, spool)
-    else:
-        arguments = {name: address["uri"] for name, address in addresses.items()} | dict(places) | dict(values or {})
-        report = _perform(run, settings, arguments, section, folder, spool)
+    try:
+        if all(storage.exists(place) for place in (storage.join(folder, FINISHED), *places.values())):
+            report = Report(**storage.read_json(storage.join(folder, FINISHED))["report"])
+            _replay(folder, spool)
+        else:
+            arguments = {name: address["uri"] for name, address in addresses.items()} | dict(places) | dict(values or {})
+            report = _perform(_function(run), settings, arguments, section, folder, spool, places)
+    finally:
+        send_at_task_end(spool, workspace)
     _fill(outputs, places)
     _show(pages or {}, folder, section, report)
     return report
@@ -76,13 +84,24 @@ def _address(artifact: Any) -> dict[str, str]:
     return {"uri": address["uri"], "digest": address["digest"]}
 
 
-def _perform(run: Callable[..., Report], settings: StepConfig, arguments: dict[str, str], section: str, folder: str, spool: Path) -> Report:
+def _perform(
+    run: Callable[..., Report],
+    settings: StepConfig,
+    arguments: dict[str, str],
+    section: str,
+    folder: str,
+    spool: Path,
+    places: Mapping[str, str],
+) -> Report:
     tracker = SpoolTracker(spool, section)
     started = time.time()
     tracker.write("start", folder=folder)
     try:
         tracker.params(settings.model_dump(mode="json"))
         report = run(settings, tracker=tracker, **arguments)
+        for name, place in places.items():
+            if not storage.exists(place):
+                raise InputError(f"the step ended without writing its output '{name}' at {place}")
         tracker.metrics({**report.counts(), **report.metrics, "seconds": time.time() - started})
     except BaseException as error:
         tracker.write("end", status="FAILED", error="".join(traceback.format_exception_only(error)).strip())
@@ -93,8 +112,21 @@ def _perform(run: Callable[..., Report], settings: StepConfig, arguments: dict[s
     return report
 
 
-def _fingerprint(run: Callable[..., Report], settings: StepConfig, addresses: Mapping[str, Any], values: Mapping[str, str]) -> str:
-    room = Path(inspect.getfile(run)).parent
+def _function(run: Callable[..., Report] | str) -> Callable[..., Report]:
+    return importlib.import_module(run).run if isinstance(run, str) else run
+
+
+def _room(run: Callable[..., Report] | str) -> Path:
+    if not isinstance(run, str):
+        return Path(inspect.getfile(run)).parent
+    spec = importlib.util.find_spec(run)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"step module '{run}' does not exist")
+    return Path(spec.origin).parent
+
+
+def _fingerprint(run: Callable[..., Report] | str, settings: StepConfig, addresses: Mapping[str, Any], values: Mapping[str, str]) -> str:
+    room = _room(run)
     code = {f"{source.parent.name}/{source.name}": hashlib.sha256(source.read_bytes()).hexdigest() for source in _sources(room)}
     content = {name: address["digest"] for name, address in addresses.items()}
     listed = {name: storage.listing_digest(value) if "://" in value and storage.exists(value) else value for name, value in values.items()}
@@ -129,8 +161,6 @@ def _digest(uri: str) -> tuple[str, int]:
 
 def _fill(outputs: Mapping[str, Any], places: Mapping[str, str]) -> None:
     for name, artifact in outputs.items():
-        if not storage.exists(places[name]):
-            raise InputError(f"the step ended without writing its output '{name}' at {places[name]}")
         digest, rows = _digest(places[name])
         address = {"uri": places[name], "digest": digest, "rows": rows}
         Path(artifact.path).parent.mkdir(parents=True, exist_ok=True)

@@ -37,5 +37,9 @@ class Report:
         rows = [(name, f"{value:,}") for name, value in self.counts().items()]
         rows += [(name, f"{value:.6g}") for name, value in self.metrics.items()]
         rows += list(self.notes.items())
-        table = "\n".join(f"| {name} | {str(value).replace('|', '/')} |" for name, value in rows)
+        table = "\n".join(f"| {_cell(name)} | {_cell(value)} |" for name, value in rows)
         return f"# {title}\n\n| name | value |\n|---|---|\n{table}\n"
+
+
+def _cell(value: str) -> str:
+    return " ".join(value.replace("|", "/").split())

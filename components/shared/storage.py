@@ -3,6 +3,7 @@
 Create-once is `link(2)` on disk and `ifGenerationMatch=0` on Google Cloud Storage: of any number of writers one wins.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -172,7 +173,7 @@ def list_files(uri: str) -> list[str]:
 def remove(uri: str) -> None:
     """Delete a file or a folder; nothing happens where nothing is."""
     fs, path = resolve(uri)
-    if exists(uri):
+    with contextlib.suppress(FileNotFoundError):  # another process may remove it at the same time
         temporary_on_trouble(lambda: fs.rm(path, recursive=True), uri)
 
 

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from components.shared import storage
@@ -83,7 +82,7 @@ def _write_part(uri: str, spec: TableSchema, tables: Iterable[pa.Table]) -> int:
     return num_rows
 
 
-def dataset(uri: str, name: str) -> pads.Dataset:
+def dataset(uri: str, name: str) -> Any:
     """A committed table, or a single Parquet file of the same columns, to be scanned in batches."""
     full = storage.normalise(uri)
     files = [full]
@@ -95,9 +94,13 @@ def dataset(uri: str, name: str) -> pads.Dataset:
         files = [storage.join(full, part) for part in manifest.parts]
     elif not storage.exists(full):
         raise InputError(f"'{uri}' does not exist; check the path of table '{name}'")
+    import pyarrow.dataset as pads  # noqa: PLC0415 - it imports pandas, and a re-used step reads no table
+
     fs, _ = storage.arrow_filesystem(full)
     try:
         return pads.dataset([storage.resolve(file)[1] for file in files], filesystem=fs, format="parquet")
+    except FileNotFoundError as error:
+        raise InputError(f"'{uri}': part '{error}' of table '{name}' is gone; delete the folder and write the table again") from None
     except pa.ArrowInvalid as error:
         raise InputError(f"'{uri}' is not readable Parquet ({error}); write it again") from None
 

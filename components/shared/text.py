@@ -5,6 +5,8 @@ and scores another degrades silently. Item texts come from sellers and are untru
 that a title cannot open a field of its own.
 """
 
+import unicodedata
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,9 +21,17 @@ StringColumn = pa.Array | pa.ChunkedArray
 
 def clean(column: StringColumn) -> StringColumn:
     """NFKC, control and zero-width characters to spaces, white space collapsed and trimmed; null stays null."""
-    text = pc.utf8_normalize(column, "NFKC")
-    text = pc.replace_substring_regex(text, r"[\p{Cc}\p{Cf}\s]+", " ")
+    text = pc.replace_substring_regex(_nfkc(column), r"[\p{Cc}\p{Cf}\p{Z}\s]+", " ")
     return pc.utf8_trim_whitespace(text)
+
+
+def _nfkc(column: StringColumn) -> StringColumn:
+    """NFKC by Python, where a string is not ASCII: Arrow's `utf8_normalize` never composes (pyarrow 25: its NFKC is NFKD)."""
+    if isinstance(column, pa.ChunkedArray):
+        return pa.chunked_array([_nfkc(chunk) for chunk in column.chunks], column.type)
+    other = pc.fill_null(pc.invert(pc.string_is_ascii(column)), False)
+    forms = [unicodedata.normalize("NFKC", one) for one in column.filter(other).to_pylist()]
+    return pc.replace_with_mask(column, other, pa.array(forms, column.type)) if forms else column
 
 
 def normalise_query(column: StringColumn) -> StringColumn:

@@ -1,0 +1,144 @@
+"""How fast and how lean extract_logs is: python benchmarks/extract_logs.py [--events 1000000 5000000] [--threads 2]
+
+Makes UBI logs of a given size (numpy only; 12 events a search, Zipf queries, duplicates, malformed rows, one bot), extracts each in a
+process of its own through the command line, and writes events per second and the peak resident memory of that process to
+benchmarks/results/extract_logs.json.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from components.shared import tables, text
+
+RESULTS = Path(__file__).parent / "results" / "extract_logs.json"
+DAYS, EVENTS_A_SEARCH, NUM_QUERIES, NUM_ITEMS = 7, 12, 20_000, 50_000
+FIRST_MS = 1_714_521_600_000  # 2024-05-01T00:00:00Z
+OUTPUTS = ("events", "interactions", "queries")
+
+
+def _names(prefix: str, numbers: np.ndarray) -> pa.Array:
+    padded = pa.array(numbers).cast(pa.string())
+    return pc.binary_join_element_wise(f"{prefix}-0000-4000-8000-", pc.utf8_lpad(padded, 16, "0"), "")
+
+
+def _iso(milliseconds: np.ndarray) -> pa.Array:
+    return pc.strftime(pa.array(milliseconds, pa.timestamp("ms")), format="%Y-%m-%dT%H:%M:%SZ")
+
+
+def make_log(folder: Path, num_events: int, seed: int = 1) -> None:
+    """Write ubi_queries and ubi_events with one partition a day."""
+    rng = np.random.default_rng(seed)
+    searches = num_events // EVENTS_A_SEARCH // DAYS
+    words = pa.array([f"query number {n} with words" for n in range(NUM_QUERIES)])
+    for day in range(DAYS):
+        number = np.arange(searches) + day * searches
+        ms = FIRST_MS + day * 86_400_000 + np.sort(rng.integers(86_000_000, size=searches))
+        client = rng.integers(max(num_events // 60, 100), size=searches)
+        client[: searches // 50] = 0
+        query = np.minimum(rng.zipf(1.3, searches), NUM_QUERIES) - 1
+        typed, ids, clients = words.take(pa.array(query)), _names("q", number), _names("c", client)
+        columns = {"application": pa.repeat("shop", searches), "query_id": ids, "client_id": clients, "user_query": typed}
+        _write(folder, "ubi_queries", day, pa.table({**columns, "timestamp": _iso(ms)}))
+        _write(folder, "ubi_events", day, _events(rng, ids, clients, typed, ms, number))
+
+
+def _events(rng: np.random.Generator, ids: pa.Array, clients: pa.Array, typed: pa.Array, ms: np.ndarray, number: np.ndarray) -> pa.Table:
+    at = np.repeat(np.arange(len(ms)), EVENTS_A_SEARCH)
+    step = np.tile(np.arange(EVENTS_A_SEARCH), len(ms))
+    is_click = step == EVENTS_A_SEARCH - 1
+    position = np.where(is_click, rng.integers(1, 6, len(at)), step + 1)
+    item = (number[at] * 31 + position * 7) % NUM_ITEMS
+    rows = np.where(rng.random(len(at)) < 0.003, np.maximum(np.arange(len(at)) - 1, 0), np.arange(len(at)))  # some rows twice
+    chosen = pa.array(at[rows])
+    thing = pa.StructArray.from_arrays([_names("i", item[rows])], ["object_id"])
+    ordinal = np.where(rng.random(len(at)) < 0.001, -1, position[rows]).astype(np.int32)
+    where = pa.StructArray.from_arrays([pa.array(ordinal)], ["ordinal"])
+    return pa.table({
+        "application": pa.repeat("shop", len(rows)), "query_id": ids.take(chosen), "client_id": clients.take(chosen),
+        "session_id": clients.take(chosen), "user_query": typed.take(chosen),
+        "action_name": pc.if_else(pa.array(is_click[rows]), "click", "impression"),
+        "timestamp": _iso(ms[at[rows]] + 1000 * step[rows]),
+        "event_attributes": pa.StructArray.from_arrays([thing, where], ["object", "position"]),
+    })  # fmt: skip
+
+
+def _write(folder: Path, name: str, day: int, table: pa.Table) -> None:
+    file = folder / name / f"dt=2024-05-{day + 1:02d}" / "part-0.parquet"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, file, compression="zstd")
+
+
+def _inputs(folder: Path) -> dict[str, str]:
+    file = {"file": "absent", "columns": {}}
+    card = {"name": "made", "root": str(folder), "grades": {"E": {"grade": 0, "gain": 1.0}}, "items": file, "queries": file}
+    (folder / "card.json").write_text(json.dumps({**card, "judgments": file, "log": {"queries": "ubi_queries", "events": "ubi_events"}}))
+    texts = pa.array(["query number 1 with words"])
+    judged = {"query_id": ["j1"], "query_text": texts, "query": text.normalise_query(texts), "frequency": pa.array([0], pa.int64())}
+    judged |= {"segment": ["unseen"], "kind": pa.array([None], pa.string()), "split": ["train"]}
+    tables.write_table(str(folder / "judged"), "queries", pa.table(judged))
+    places = {"card": str(folder / "card.json"), "judged-queries": str(folder / "judged")}
+    return places | {name: str(folder / name) for name in OUTPUTS}
+
+
+def measure(num_events: int, threads: int, memory_limit_mib: int) -> dict[str, float]:
+    """Raw figures of one extraction in its own process."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        make_log(folder, num_events)
+        flags = [word for name, uri in _inputs(folder).items() for word in (f"--{name}", uri)]
+        flags += ["--threads", str(threads), "--memory-limit-mib", str(memory_limit_mib), "--window-days", "30"]
+        read = sum(pq.ParquetFile(file).metadata.num_rows for file in folder.glob("ubi_events/*/*.parquet"))
+        size = sum(file.stat().st_size for file in folder.glob("ubi_*/*/*.parquet"))
+        started = time.perf_counter()
+        process = subprocess.Popen([sys.executable, "-m", "components.extract_logs", *flags], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)  # of this one child, unlike RUSAGE_CHILDREN
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - started
+        if process.returncode:
+            raise SystemExit(f"extraction failed with exit code {process.returncode}")
+        kept = tables.Manifest.read(str(folder / "events")).rows
+    return {
+        "events": read, "kept": kept, "input_mib": round(size / 2**20, 1), "seconds": round(seconds, 2),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2), "events_per_second": round(read / seconds),
+        "peak_rss_mib": round(usage.ru_maxrss / 1024),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure every size and write the results file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 5_000_000])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--memory-limit-mib", type=int, default=1024)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    load = os.getloadavg()[0]
+    runs = [measure(num_events, given.threads, given.memory_limit_mib) for num_events in given.events]
+    machine = {"cpus": os.cpu_count(), "platform": platform.platform(), "load_average_before": round(load, 2)}
+    versions = {"python": platform.python_version(), "duckdb": duckdb.__version__, "pyarrow": pa.__version__}
+    settings = {
+        "threads": given.threads,
+        "memory_limit_mib": given.memory_limit_mib,
+        "includes": "process start, reading, all three tables",
+    }
+    result = {"machine": machine, "versions": versions, "settings": settings, "runs": runs}
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Room: the unlabelled pool of pairs that the teacher will score."""

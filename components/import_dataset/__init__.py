@@ -1,0 +1,1 @@
+"""A shop's own files, read through its card into our items, judged queries and judgments."""

@@ -1,0 +1,1 @@
+"""Room: behavior neighbors of queries and items, from what shoppers clicked."""

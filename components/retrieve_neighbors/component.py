@@ -1,0 +1,47 @@
+"""kfp door of retrieve_neighbors."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Markdown, Output
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False, packages_to_install=[])
+def retrieve_neighbors(
+    config: dict,
+    section: str,
+    workspace: str,
+    run_id: str,
+    interactions: Input[Dataset],
+    items: Input[Dataset],
+    queries: Input[Dataset],
+    judgments: Input[Dataset],
+    neighbors: Output[Dataset],
+    summary: Output[Markdown],
+):
+    """Find what shoppers accepted for a query and which queries an item satisfied.
+
+    Args:
+        config: recipe section `neighbors`.
+        section: name of the recipe section.
+        workspace: URI under which outputs are kept.
+        run_id: the pipeline run that tracking belongs to.
+        interactions: counts of the log per query, item and day.
+        items: the catalogue.
+        queries: judged queries and kept queries of the log.
+        judgments: graded pairs; their days decide which snapshots are made.
+        neighbors: table of neighbors with their evidence, by snapshot day.
+        summary: counts and quantiles of the evidence.
+    """
+    from components.retrieve_neighbors.config import RetrieveNeighborsConfig
+    from components.shared.handover import perform
+
+    perform(
+        "components.retrieve_neighbors.step",
+        RetrieveNeighborsConfig,
+        section=section,
+        config=config,
+        workspace=workspace,
+        run_id=run_id,
+        inputs={"interactions": interactions, "items": items, "queries": queries, "judgments": judgments},
+        outputs={"neighbors": neighbors},
+        pages={"summary": summary},
+    )

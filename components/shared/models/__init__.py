@@ -1,0 +1,1 @@
+"""Models on disk and at work: safe folders, the texts a model reads, length-bucketed batches, scoring."""

@@ -1,0 +1,142 @@
+"""A model is a Hugging Face folder with safetensors plus `relevance.json`, which says what kind it is and what it reads.
+
+Pickle weights and repositories that bring their own code are refused: a model folder must never be able to run anything.
+"""
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from components.shared import storage
+from components.shared.errors import InputError
+from components.shared.text import TEXT_VERSION
+
+SPEC = "relevance.json"
+KINDS = ("encoder", "teacher", "cross_encoder", "bi_encoder")
+JOINT_KINDS = ("teacher", "cross_encoder")
+
+transformers_logging.disable_progress_bar()  # a bar per loaded model drowns a task's log
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a model is. `gains` is the gain of each grade that a teacher predicts; other kinds have none."""
+
+    kind: str
+    max_tokens: int
+    text_version: str = TEXT_VERSION
+    gains: list[float] = field(default_factory=list)
+    num_neighbors: int = 0
+    source: str = ""
+
+    def num_labels(self) -> int:
+        return len(self.gains) if self.kind == "teacher" else 1
+
+
+def fetch(uri: str) -> Path:
+    """The model as a local folder; remote ones are copied to a temporary folder once per call.
+
+    Raises:
+        InputError: when nothing is there, or the folder is not safe to load.
+    """
+    if not storage.exists(uri):
+        raise InputError(f"model '{uri}' does not exist; give a model folder, or models:/<name>@champion")
+    if storage.is_local(uri):
+        folder = storage.local_path(uri)
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="model-"))
+        fs, path = storage.resolve(uri)
+        storage.temporary_on_trouble(lambda: fs.get(path + "/", str(folder) + "/", recursive=True), uri)
+    check_safe(folder)
+    return folder
+
+
+def check_safe(folder: Path) -> None:
+    """Refuse folders that could run code or that hold no weights we accept.
+
+    Raises:
+        InputError: naming the file.
+    """
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise InputError(f"model folder '{folder}' has no config.json; give a Hugging Face model folder")
+    if not list(folder.glob("*.safetensors")):
+        found = sorted(one.name for one in folder.iterdir() if one.suffix in (".bin", ".pt", ".pth", ".pkl", ".h5"))
+        raise InputError(f"model folder '{folder}' has no *.safetensors ({', '.join(found) or 'no weights'}); save it with safetensors")
+    for name in ("config.json", "tokenizer_config.json"):
+        file = folder / name
+        if file.is_file() and "auto_map" in json.loads(file.read_text(encoding="utf-8")):
+            raise InputError(f"'{file}' asks for remote code (auto_map), which is refused; use a model that transformers knows itself")
+
+
+def read_spec(folder: Path) -> ModelSpec:
+    """The spec of a folder; one without `relevance.json` is taken for what its config says.
+
+    Raises:
+        InputError: for an unknown kind, or texts of another version than this code builds.
+    """
+    if not (folder / SPEC).is_file():
+        return _inferred(folder)
+    spec = ModelSpec(**json.loads((folder / SPEC).read_text(encoding="utf-8")))
+    if spec.kind not in KINDS:
+        raise InputError(f"'{folder / SPEC}': kind '{spec.kind}' is unknown; one of {', '.join(KINDS)}")
+    if spec.text_version != TEXT_VERSION:
+        raise InputError(
+            f"'{folder / SPEC}': the model reads texts of version {spec.text_version}, this code writes version {TEXT_VERSION}: retrain"
+        )
+    return spec
+
+
+def _inferred(folder: Path) -> ModelSpec:
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    max_tokens = min(int(getattr(config, "max_position_embeddings", 512)), 512)
+    joint = any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
+    if joint and config.num_labels != 1:
+        raise InputError(f"model folder '{folder}' has {config.num_labels} labels and no {SPEC} that says their gains; add one")
+    return ModelSpec("cross_encoder" if joint else "encoder", max_tokens, source=str(folder))
+
+
+def load_tokenizer(folder: Path) -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(folder: Path, spec: ModelSpec, *, dtype: torch.dtype = torch.float32) -> Any:
+    """The network of a folder: with a head of `spec.num_labels()` for joint kinds, the bare backbone for the others.
+
+    A head that the folder lacks starts from the current torch seed. Decoders need a padding id so that the head reads the last
+    *real* token (papers.md A.8 shows what happens otherwise).
+    """
+    settings: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True, "use_safetensors": True, "dtype": dtype}
+    if spec.kind not in JOINT_KINDS:
+        return AutoModel.from_pretrained(folder, **settings)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=spec.num_labels(), **settings)
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = load_tokenizer(folder).pad_token_id
+    return model
+
+
+def save(uri: str, model: Any, tokenizer: Any, spec: ModelSpec) -> None:
+    """Publish a model folder; `relevance.json` is written last and makes it complete."""
+    with tempfile.TemporaryDirectory(prefix="model-") as scratch:
+        folder = Path(scratch)
+        model.save_pretrained(folder, safe_serialization=True)
+        tokenizer.save_pretrained(folder)
+        for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+            _upload(file, storage.join(uri, file.relative_to(folder).as_posix()))
+    storage.write_json(storage.join(uri, SPEC), asdict(spec))
+
+
+def _upload(file: Path, uri: str) -> None:
+    fs, path = storage.resolve(uri)
+    if storage.is_local(uri):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    storage.temporary_on_trouble(lambda: fs.put_file(str(file), path), uri)

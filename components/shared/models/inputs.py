@@ -1,0 +1,55 @@
+"""From tables to the two texts that a model reads, the same way for training and scoring."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.shared import text
+from components.shared.errors import InputError
+from components.shared.models.folder import ModelSpec
+from components.shared.neighbors import attach_neighbors
+
+
+def rows_of(table: pa.Table, key: str, wanted: Any, *, where: str) -> pa.Table:
+    """The rows of `table` whose `key` equals each of `wanted` [n], in that order.
+
+    Raises:
+        InputError: when some are absent, with their number and the first.
+    """
+    index = pc.index_in(wanted, value_set=table[key].combine_chunks())
+    if index.null_count:
+        missing = wanted.filter(pc.is_null(index))
+        raise InputError(f"{where}: {len(missing)} values of '{key}' are not in the {key.removesuffix('_id')} table, first '{missing[0]}'")
+    return table.take(index)
+
+
+def model_texts(
+    spec: ModelSpec, pairs: pa.Table, queries: pa.Table, items: pa.Table, neighbors: pa.Table | None
+) -> tuple[list[str], list[str]]:
+    """Left and right text of each pair [rows of `pairs`].
+
+    Args:
+        pairs: columns query_id, item_id and, for judgments, judged_at: only behavior from before that day is shown.
+        neighbors: needed by a teacher that was trained with them.
+
+    Raises:
+        InputError: for unknown ids, or a teacher without its neighbors.
+    """
+    query_rows = rows_of(queries, "query_id", pairs["query_id"], where="pairs")
+    item_rows = rows_of(items, "item_id", pairs["item_id"], where="pairs")
+    if spec.kind != "teacher":
+        return text.query_text(query_rows["query"]).to_pylist(), text.item_text(item_rows).to_pylist()
+    accepted = satisfied = None
+    if spec.num_neighbors:
+        if neighbors is None:
+            raise InputError("this teacher was trained with behavior neighbors; give the neighbors table (--neighbors)")
+        accepted, satisfied = _neighbor_texts(spec, pairs, query_rows, neighbors)
+    return text.teacher_query(query_rows["query"], accepted).to_pylist(), text.teacher_item(item_rows, satisfied).to_pylist()
+
+
+def _neighbor_texts(spec: ModelSpec, pairs: pa.Table, query_rows: pa.Table, neighbors: pa.Table) -> tuple[pa.Array, pa.Array]:
+    no_date = pa.nulls(len(pairs), pa.date32())
+    judged_at = pairs["judged_at"] if "judged_at" in pairs.column_names else no_date
+    keys = pa.table({"query": query_rows["query"], "item_id": pairs["item_id"], "judged_at": judged_at})
+    return attach_neighbors(keys, neighbors, spec.num_neighbors)

@@ -1,0 +1,85 @@
+"""Scores of (left text, right text) pairs by a model of any kind."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from components.shared import storage
+from components.shared.models import folder
+from components.shared.models.batches import token_batches
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def pick_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Unit-length mean of the hidden states of real tokens: [batch, tokens, width], [batch, tokens] -> [batch, width]."""
+    weight = mask.unsqueeze(-1).to(hidden.dtype)
+    pooled = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1.0)
+    return torch.nn.functional.normalize(pooled, dim=-1)
+
+
+class Scorer:
+    """A loaded model. A pair's score does not depend on its neighbors in a batch beyond rounding."""
+
+    def __init__(self, uri: str, *, batch_tokens: int = 8192, precision: str = "fp32") -> None:
+        path = folder.fetch(uri)
+        self.spec = folder.read_spec(path)
+        self.digest = storage.content_digest(str(path))
+        self.tokenizer = folder.load_tokenizer(path)
+        self.device = pick_device()
+        self.model = folder.load_model(path, self.spec).to(self.device).eval()
+        self.batch_tokens, self.precision = batch_tokens, precision
+
+    def probabilities(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
+        """Teacher: probability of each grade [rows, grades], float32."""
+        logits = torch.from_numpy(self.logits(left, right))
+        return torch.softmax(logits, dim=-1).numpy()
+
+    def scores(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
+        """One number per pair [rows], float64: expected gain (teacher), logit (cross-encoder) or cosine (bi-encoder, encoder)."""
+        if self.spec.kind == "teacher":
+            return self.probabilities(left, right).astype(np.float64) @ np.asarray(self.spec.gains)
+        return self.logits(left, right)[:, 0].astype(np.float64)
+
+    def logits(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
+        """Raw output [rows, labels], float32; for encoders the cosine of the two texts [rows, 1]."""
+        if self.spec.kind in folder.JOINT_KINDS:
+            return self._run([left, right], self.spec.num_labels(), self._joint)
+        one, two = self._embed(left), self._embed(right)
+        return np.einsum("nd,nd->n", one, two)[:, None]
+
+    def _embed(self, texts: Sequence[str]) -> np.ndarray:
+        distinct, back = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)
+        return self._run([distinct.tolist()], int(self.model.config.hidden_size), self._separate)[back]
+
+    def _joint(self, batch: Any) -> torch.Tensor:
+        return self.model(**batch).logits
+
+    def _separate(self, batch: Any) -> torch.Tensor:
+        return mean_pool(self.model(**batch).last_hidden_state, batch["attention_mask"])
+
+    @torch.inference_mode()
+    def _run(self, texts: list[Sequence[str]], width: int, forward: Any) -> np.ndarray:
+        rows = len(texts[0])
+        out = np.zeros((rows, width), np.float32)
+        if not rows:
+            return out
+        limit = self.spec.max_tokens
+        encoded = self.tokenizer(*[list(column) for column in texts], truncation="longest_first", max_length=limit)
+        lengths = np.fromiter(map(len, encoded["input_ids"]), np.int64, rows)
+        use_bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        for chosen in token_batches(lengths, self.batch_tokens):
+            piece = {name: [column[row] for row in chosen] for name, column in encoded.items()}
+            batch = self.tokenizer.pad(piece, return_tensors="pt").to(self.device)
+            with use_bf16:
+                out[chosen] = forward(batch).float().cpu().numpy()
+        return out

@@ -1,0 +1,65 @@
+"""Reading tracking spools: which lines of `<workspace>/tracking/<run_id>/<section>.jsonl` were not sent yet.
+
+How far a spool was sent stands beside it, in `<section>.sent`, with a digest of its first line: a step that runs again may write
+its spool afresh, and then it counts as unsent from the start.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from components.shared import storage
+
+PIPELINE = "_pipeline"  # spool of the whole run: its tags and final status, written by whoever runs the pipeline
+
+
+def spools(folder: Path) -> list[Path]:
+    """All spools of one run, the run's own first."""
+    return sorted(folder.glob("*.jsonl"), key=lambda spool: (spool.stem != PIPELINE, spool.name))
+
+
+def unread(spool: Path, limit: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """At most `limit` whole lines that were not sent, and the state to note once they are; a line still being written waits."""
+    lines: list[dict[str, Any]] = []
+    with spool.open("rb") as handle:
+        first = hashlib.sha256(handle.readline()).hexdigest()
+        offset = _offset(spool, first)
+        handle.seek(offset)
+        while len(lines) < limit and (line := handle.readline()).endswith(b"\n"):
+            lines.append(json.loads(line))
+            offset += len(line)
+    return lines, {"first": first, "offset": offset}
+
+
+def mark(spool: Path, state: dict[str, Any]) -> None:
+    """Note that a spool was sent up to `state`."""
+    storage.write_json(str(_state_file(spool)), state)
+
+
+def num_unread(folder: Path) -> int:
+    """Lines of all spools of a folder that were not sent yet."""
+    return sum(len(unread(spool, limit=1 << 60)[0]) for spool in spools(folder))
+
+
+def fetch(workspace: str, into: Path) -> list[Path]:
+    """Folders with the spools of a workspace: its own, or copies of what tasks left on remote storage."""
+    if storage.is_local(workspace):
+        root = storage.local_path(workspace) / "tracking"
+        return sorted(path for path in root.glob("*") if path.is_dir())
+    found = [uri.split("/")[-2:] for uri in storage.list_files(storage.join(workspace, "tracking")) if uri.endswith(".jsonl")]
+    for run_id, name in found:
+        copy = into / run_id / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(storage.read_bytes(storage.join(workspace, "tracking", run_id, name)))
+    return sorted({into / run_id for run_id, _ in found})
+
+
+def _state_file(spool: Path) -> Path:
+    return spool.with_suffix(".sent")
+
+
+def _offset(spool: Path, first: str) -> int:
+    file = _state_file(spool)
+    state = json.loads(file.read_text()) if file.exists() else {}
+    return state["offset"] if state.get("first") == first and state["offset"] <= spool.stat().st_size else 0

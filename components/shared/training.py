@@ -1,0 +1,302 @@
+"""The optimisation loop that teacher and students share: AdamW with warm-up, bf16 on demand, checkpoints a killed run goes on from.
+
+A run that was killed and resumed follows the same loss curve as one that was not: every step seeds torch from (seed, step), the
+learning rate is a function of the step, and a checkpoint holds weights and optimizer state in float32 (safetensors, never pickle).
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import count, islice
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from components.shared import storage
+from components.shared.errors import InputError
+from components.shared.models.batches import token_batches
+from components.shared.tracking import NullTracker, Tracker
+
+logger = logging.getLogger(__name__)
+
+PRECISIONS = ("auto", "fp32", "bf16")
+POOL_BATCHES = 32  # batches whose rows are sorted by length together: little padding, still mixed every epoch
+KEPT_CHECKPOINTS = 2
+
+
+def resolve_precision(precision: str) -> str:
+    """`auto` -> bf16 where the hardware multiplies it natively (CUDA, CPUs with avx512_bf16), else fp32."""
+    if precision != "auto":
+        return precision
+    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if native else "fp32"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Tokenised rows, padded only when a batch is made. `lengths` [rows] in tokens."""
+
+    tokenizer: Any
+    columns: dict[str, list[list[int]]]
+    lengths: np.ndarray
+
+    @staticmethod
+    def of(tokenizer: Any, *texts: list[str], max_tokens: int) -> "Encoded":
+        """One column of texts, or two that are read jointly; cut like `models.scoring` cuts them."""
+        encoded = tokenizer(*texts, truncation="longest_first", max_length=max_tokens)
+        lengths = np.fromiter(map(len, encoded["input_ids"]), np.int64, len(texts[0]))
+        return Encoded(tokenizer, dict(encoded), lengths)
+
+    def batch(self, rows: Iterable[int], device: torch.device | str = "cpu") -> Any:
+        """Tensors [rows, longest of them] for `model(**batch)`."""
+        chosen = list(rows)
+        piece = {name: [column[row] for row in chosen] for name, column in self.columns.items()}
+        return self.tokenizer.pad(piece, return_tensors="pt").to(device)
+
+
+def shuffled_batches(lengths: np.ndarray, rng: np.random.Generator, *, batch_size: int = 0, batch_tokens: int = 0) -> list[np.ndarray]:
+    """Every row once, in batches of similar length, in random order.
+
+    Args:
+        lengths: tokens of each row [rows].
+        batch_size: rows of a batch, or 0 to use `batch_tokens`.
+        batch_tokens: rows x longest row of a batch, padding included.
+    """
+    if not len(lengths):
+        return []
+    rows_each = batch_size or max(1, int(batch_tokens / max(1.0, float(lengths.mean()))))
+    shuffled = rng.permutation(len(lengths))
+    batches: list[np.ndarray] = []
+    for start in range(0, len(shuffled), rows_each * POOL_BATCHES):
+        pool = shuffled[start : start + rows_each * POOL_BATCHES]
+        if batch_size:
+            pool = pool[np.argsort(-lengths[pool], kind="stable")]
+            batches += [pool[at : at + batch_size] for at in range(0, len(pool), batch_size)]
+        else:
+            batches += [pool[rows] for rows in token_batches(lengths[pool], batch_tokens)]
+    return [batches[at] for at in rng.permutation(len(batches))]
+
+
+def learning_rate_at(step: int, num_steps: int, peak: float, warmup_share: float) -> float:
+    """Linear warm-up to `peak` over the first `warmup_share` of the steps, then linear decay to 0; `step` counts from 1."""
+    warmup = max(1, round(num_steps * warmup_share))
+    return peak * min(step / warmup, (num_steps - step + 1) / max(1, num_steps - warmup + 1))
+
+
+class Stepper(Protocol):
+    """How one loss changes the weights; plain AdamW here, DeepSpeed in the teacher's trainer."""
+
+    def step(self, loss: torch.Tensor, learning_rate: float) -> tuple[float, float]:
+        """Backward pass and update; returns (loss over all processes, gradient norm), and updates nothing unless both are finite."""
+        ...
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Trainable weights (`weights/<name>`) and optimizer state (`<state>/<name>`) for a checkpoint."""
+        ...
+
+    def restore(self, tensors: dict[str, torch.Tensor], step: int) -> None:
+        """Put a checkpoint's tensors back."""
+        ...
+
+
+class AdamWStepper:
+    """AdamW on one device; biases and norms are not decayed."""
+
+    def __init__(self, model: torch.nn.Module, *, weight_decay: float, max_grad_norm: float) -> None:
+        self.named = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        self.optimizer = torch.optim.AdamW(decay_groups(self.named, weight_decay), lr=0.0, fused=True)
+        self.max_grad_norm = max_grad_norm
+
+    def step(self, loss: torch.Tensor, learning_rate: float) -> tuple[float, float]:
+        loss.backward()
+        norm = float(torch.nn.utils.clip_grad_norm_(self.named.values(), self.max_grad_norm))
+        value = float(loss.detach())
+        if math.isfinite(value) and math.isfinite(norm):
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return value, norm
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        kept = {f"weights/{name}": value.detach() for name, value in self.named.items()}
+        for name, value in self.named.items():
+            kept |= {f"{key}/{name}": state for key, state in self.optimizer.state[value].items() if key != "step"}
+        return {key: value.float().cpu().contiguous() for key, value in kept.items()}
+
+    def restore(self, tensors: dict[str, torch.Tensor], step: int) -> None:
+        for name, value in self.named.items():
+            value.data.copy_(tensors[f"weights/{name}"])
+            if f"exp_avg/{name}" in tensors:
+                state = {key: tensors[f"{key}/{name}"].to(value.device, value.dtype) for key in ("exp_avg", "exp_avg_sq")}
+                self.optimizer.state[value] = {**state, "step": torch.tensor(float(step), device=value.device)}
+
+
+def decay_groups(named: dict[str, torch.nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Two parameter groups: matrices, which are decayed, and vectors, which are not."""
+    matrices = [value for value in named.values() if value.ndim > 1]
+    vectors = [value for value in named.values() if value.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+@dataclass
+class Curve:
+    """What a fit did: loss of every step, pairs shown and seconds spent (over all its lives)."""
+
+    losses: list[float] = field(default_factory=list)
+    num_pairs: int = 0
+    seconds: float = 0.0
+    epoch: int = 0
+    position: int = 0
+
+    def pairs_per_second(self) -> float:
+        return self.num_pairs / max(self.seconds, 1e-9)
+
+    def metrics(self, window: int = 20) -> dict[str, float]:
+        """Final loss (mean of the last `window` steps), steps, pairs, seconds, pairs per second."""
+        last = float(np.mean(self.losses[-window:])) if self.losses else 0.0
+        return {"loss.last": last, "num_steps": len(self.losses), "num_pairs": self.num_pairs, "training_seconds": self.seconds,
+                "pairs_per_second": self.pairs_per_second()}  # fmt: skip
+
+
+class Checkpoints:
+    """Complete checkpoints below a folder: `step-<n>/tensors.safetensors`, then `state.json`, which makes it complete."""
+
+    def __init__(self, uri: str, identity: str = "", *, writes: bool = True) -> None:
+        self.uri, self.identity, self.writes = uri, identity, writes
+
+    def save(self, curve: Curve, tensors: dict[str, torch.Tensor]) -> None:
+        if not self.writes:
+            return
+        folder = storage.join(self.uri, f"step-{len(curve.losses):08d}")
+        storage.write_bytes(storage.join(folder, "tensors.safetensors"), save_tensors(tensors))
+        storage.write_json(storage.join(folder, "state.json"), {"identity": self.identity, "curve": vars(curve)})
+        for old in self._complete()[:-KEPT_CHECKPOINTS]:
+            storage.remove(old)
+
+    def newest(self) -> tuple[Curve, dict[str, torch.Tensor]] | None:
+        """The newest complete checkpoint of the same identity; one that was written under other settings is not used."""
+        for folder in reversed(self._complete() if self.uri else []):
+            state = storage.read_json(storage.join(folder, "state.json"))
+            if state["identity"] == self.identity:
+                return Curve(**state["curve"]), load_tensors(storage.read_bytes(storage.join(folder, "tensors.safetensors")))
+            logger.warning("checkpoint %s was written under other settings or inputs and is not used", folder)
+        return None
+
+    def _complete(self) -> list[str]:
+        files = storage.list_files(self.uri) if storage.exists(self.uri) else []
+        return [file.removesuffix("/state.json") for file in files if file.endswith("/state.json")]
+
+
+def fit(
+    model: torch.nn.Module,
+    batches_of_epoch: Callable[[int], Iterable[Any]],
+    loss_of: Callable[[torch.nn.Module, Any], torch.Tensor],
+    *,
+    num_steps: int,
+    learning_rate: float,
+    warmup_share: float = 0.1,
+    weight_decay: float = 0.01,
+    max_grad_norm: float = 1.0,
+    precision: str = "fp32",
+    seed: int = 0,
+    size_of: Callable[[Any], int] = len,
+    tracker: Tracker | None = None,
+    log_steps: int = 20,
+    on_step: Callable[[int], None] | None = None,
+    checkpoints: Checkpoints | None = None,
+    checkpoint_steps: int = 0,
+    stepper: Stepper | None = None,
+) -> Curve:
+    """Train `model` in place for `num_steps` steps and leave it in evaluation mode.
+
+    Args:
+        batches_of_epoch: epoch number (from 0) -> its batches; the same number must give the same batches. Rows rather than tensors
+            make skipping on resume cheap.
+        loss_of: (model, batch) -> mean loss of the batch; called under autocast when `precision` is bf16.
+        size_of: pairs in a batch, for the pairs/s that are logged.
+        on_step: called with the number of steps done, after the checkpoint of that step.
+        checkpoints: where to resume from and, every `checkpoint_steps` steps (0: never), save to.
+
+    Raises:
+        InputError: when there are no batches, or at the first loss or gradient that is not finite; weights stay as they were before.
+    """
+    stepper = stepper or AdamWStepper(model, weight_decay=weight_decay, max_grad_norm=max_grad_norm)
+    checkpoints = checkpoints or Checkpoints("")
+    curve = _resume(stepper, checkpoints, num_steps)
+    progress = _Progress(tracker or NullTracker(), curve, num_steps, log_steps)
+    autocast = torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=resolve_precision(precision) == "bf16")
+    model.train()
+    for batch in _batches(batches_of_epoch, curve, num_steps - len(curve.losses)):
+        step = len(curve.losses) + 1
+        torch.manual_seed((seed * 1_000_003 + step) % 2**63)
+        with autocast:
+            loss = loss_of(model, batch)
+        rate = learning_rate_at(step, num_steps, learning_rate, warmup_share)
+        value, norm = stepper.step(loss, rate)
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            raise InputError(
+                f"training stopped at step {step} of {num_steps}: loss {value}, gradient norm {norm}; lower learning_rate "
+                f"(now {learning_rate:g}) or use precision fp32; the last checkpoint is unharmed"
+            )
+        progress.add(value, size_of(batch), rate)
+        if checkpoints.uri and checkpoint_steps and step % checkpoint_steps == 0 and step < num_steps:
+            checkpoints.save(curve, stepper.tensors())
+        if on_step:
+            on_step(step)
+    model.eval()
+    return curve
+
+
+def _resume(stepper: Stepper, checkpoints: Checkpoints, num_steps: int) -> Curve:
+    found = checkpoints.newest()
+    if found is None:
+        return Curve()
+    curve, tensors = found
+    stepper.restore(tensors, len(curve.losses))
+    logger.info("resumed at step %d of %d from %s", len(curve.losses), num_steps, checkpoints.uri)
+    return curve
+
+
+def _batches(batches_of_epoch: Callable[[int], Iterable[Any]], curve: Curve, wanted: int) -> Iterable[Any]:
+    """`wanted` more batches from where `curve` stands, which is moved along."""
+    for epoch in count(curve.epoch):
+        empty = True
+        for batch in islice(batches_of_epoch(epoch), curve.position, None):
+            if wanted <= 0:
+                return
+            curve.position, wanted, empty = curve.position + 1, wanted - 1, False
+            yield batch
+        if wanted <= 0:
+            return
+        if empty and not curve.position:
+            raise InputError(f"epoch {epoch} has no batches, nothing to train on; check that there are rows with split 'train'")
+        curve.epoch, curve.position = epoch + 1, 0
+
+
+class _Progress:
+    """Keeps the curve and tells it: to the tracker as metrics, to the log with speed and the time that is left."""
+
+    def __init__(self, tracker: Tracker, curve: Curve, num_steps: int, log_steps: int) -> None:
+        self.tracker, self.curve, self.num_steps, self.log_steps = tracker, curve, num_steps, max(1, log_steps)
+        self.clock = time.monotonic()
+
+    def add(self, loss: float, num_pairs: int, rate: float) -> None:
+        curve, now = self.curve, time.monotonic()
+        curve.losses.append(loss)
+        curve.num_pairs += num_pairs
+        curve.seconds += now - self.clock
+        self.clock = now
+        step = len(curve.losses)
+        if step % self.log_steps and step != self.num_steps:
+            return
+        mean = float(np.mean(curve.losses[-self.log_steps :]))
+        speed, left = curve.pairs_per_second(), curve.seconds / step * (self.num_steps - step)
+        self.tracker.metrics({"loss": mean, "learning_rate": rate, "pairs_per_second": speed}, step=step)
+        logger.info("step %d/%d loss %.4f, %.0f pairs/s, %.0f s left", step, self.num_steps, mean, speed, left)

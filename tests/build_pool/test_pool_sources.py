@@ -1,0 +1,128 @@
+"""Each source of candidates by itself, with rankings and counts that can be checked by eye."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pool_shop import SHOP, item, judgment, query, shown, write_shop
+
+from components.build_pool.config import BuildPoolConfig
+from components.build_pool.step import run
+from components.shared.errors import InputError
+from components.shared.report import Report
+from components.shared.tables import read_table
+from components.shared.tracking import NullTracker
+
+NOTHING = {"num_impressions": 0, "num_lexical": 0, "num_hard": 0, "num_same_category": 0, "num_random": 0, "size_factor": 1000}
+
+
+def pool(uris: dict[str, str], out: Path, **settings: object) -> tuple[pa.Table, Report]:
+    config = BuildPoolConfig.from_mapping({**NOTHING, **settings}, section="pool")
+    report = run(config, **uris, pairs=str(out), tracker=NullTracker())
+    return read_table(str(out), "pairs"), report
+
+
+def items_of(table: pa.Table, query_id: str, source: str) -> set[str]:
+    return {row["item_id"] for row in table.to_pylist() if (row["query_id"], row["source"]) == (query_id, source)}
+
+
+def test_judged_pairs_of_train_only(tmp_path: Path):
+    table, report = pool(write_shop(tmp_path), tmp_path / "out")
+    assert {(row["query_id"], row["item_id"]) for row in table.to_pylist()} == {("t1", "shoe-red"), ("t1", "shoe-blue"), ("t2", "hat-blue")}
+    assert set(table["source"].to_pylist()) == {"judgment"}
+    assert report.metrics["source.judgment"] == 3
+    assert report.metrics["times_judgments"] == 1.0
+
+
+def test_judged_items_that_the_catalogue_lacks_are_counted(tmp_path: Path):
+    uris = write_shop(tmp_path, judgments=[*SHOP["judgments"], judgment("t2", "gone", "train")])
+    table, report = pool(uris, tmp_path / "out")
+    assert "gone" not in table["item_id"].to_pylist()
+    assert (report.read, report.kept, report.dropped["unknown_item"]) == (4, 3, 1)
+
+
+def test_impressions_are_added_over_days_and_the_most_shown_come_first(tmp_path: Path):
+    # red shoe: shoe-green 20 + 15 = 35, shoe-red 30 (judged already), hat-red 10
+    uris = write_shop(tmp_path)
+    assert items_of(pool(uris, tmp_path / "one", num_impressions=1)[0], "t1", "impression") == {"shoe-green"}
+    assert items_of(pool(uris, tmp_path / "two", num_impressions=2)[0], "t1", "impression") == {"shoe-green"}
+    assert items_of(pool(uris, tmp_path / "six", num_impressions=3)[0], "t1", "impression") == {"shoe-green", "hat-red"}
+
+
+def test_items_without_impressions_or_unknown_are_not_shown(tmp_path: Path):
+    uris = write_shop(tmp_path, interactions=[shown("hat", "hat-red", 0, 1), shown("hat", "gone", 9), shown("hat", "hat-blue", 1)])
+    assert items_of(pool(uris, tmp_path / "out", num_impressions=9)[0], "l1", "impression") == {"hat-blue"}
+
+
+def test_lexical_takes_the_top_and_nothing_without_a_common_word(tmp_path: Path):
+    uris = write_shop(tmp_path, judgments=[row for row in SHOP["judgments"] if row["query_id"] != "t1"])
+    table, _ = pool(uris, tmp_path / "out", num_lexical=2)
+    # two words of "red shoe" stand in shoe-red; the other reds and shoes: "red" is rarer (2 items of 12) than "shoe" (6)
+    assert items_of(table, "t1", "lexical") == {"shoe-red", "hat-red"}
+    wide, _ = pool(uris, tmp_path / "wide", num_lexical=50)
+    # "brown" stands in two titles only; items of equal score count in item order
+    assert items_of(wide, "l3", "lexical") == {"shoe-brown", "hat-brown"}
+
+
+def test_hard_items_lie_in_the_given_ranks(tmp_path: Path):
+    uris = write_shop(tmp_path, items=[item(f"i{n:02}", "shoe " + "filler " * n) for n in range(40)])
+    # BM25 falls with length, so item n has rank n + 1
+    settings = {"num_lexical": 3, "hard_first_rank": 11, "hard_last_rank": 20}
+    table, _ = pool(uris, tmp_path / "all", num_hard=50, **settings)
+    assert items_of(table, "l2", "lexical") == {"i00", "i01", "i02"}
+    assert items_of(table, "l2", "hard") == {f"i{n:02}" for n in range(10, 20)}
+    four = items_of(pool(uris, tmp_path / "four", num_hard=4, **settings)[0], "l2", "hard")
+    assert len(four) == 4
+    assert four < {f"i{n:02}" for n in range(10, 20)}
+    assert four != items_of(pool(uris, tmp_path / "seed", num_hard=4, seed=14, **settings)[0], "l2", "hard")
+
+
+def test_hard_ranks_in_the_wrong_order_are_refused():
+    with pytest.raises(InputError, match="'hard_first_rank' = 30 is above 'hard_last_rank' = 20"):
+        BuildPoolConfig.from_mapping({"hard_last_rank": 20}, section="pool")
+
+
+def test_same_category_items_were_not_clicked(tmp_path: Path):
+    uris = write_shop(tmp_path)
+    table, _ = pool(uris, tmp_path / "out", num_same_category=50)
+    # shoppers of "hat" clicked hat-white: the other five hats; of "red shoe" shoe-red: the other shoes, of which blue is judged
+    assert items_of(table, "l1", "hard") == {f"hat-{color}" for color in ("red", "blue", "green", "black", "brown")}
+    assert items_of(table, "t1", "hard") == {f"shoe-{color}" for color in ("green", "black", "white", "brown")}
+    assert items_of(table, "l2", "hard") == set()
+    few, _ = pool(uris, tmp_path / "few", num_same_category=2)
+    assert len(items_of(few, "l1", "hard")) == 2
+
+
+def test_random_items_follow_the_seed(tmp_path: Path):
+    uris = write_shop(tmp_path)
+    draws = {seed: pool(uris, tmp_path / f"out-{seed}", num_random=3, seed=seed)[0] for seed in (1, 2)}
+    again, _ = pool(uris, tmp_path / "again", num_random=3, seed=1)
+    assert again.equals(draws[1])
+    assert not again.equals(draws[2])
+    assert all(1 <= len(items_of(draws[1], one, "random")) <= 3 for one in ("l1", "l2", "l3"))
+
+
+def test_the_first_source_in_order_wins(tmp_path: Path):
+    table, report = pool(write_shop(tmp_path), tmp_path / "out", num_impressions=9, num_lexical=50, num_same_category=50, num_random=50)
+    assert len({(row["query_id"], row["item_id"]) for row in table.to_pylist()}) == len(table)
+    assert items_of(table, "t1", "judgment") == {"shoe-red", "shoe-blue"}
+    assert items_of(table, "t1", "impression") == {"shoe-green", "hat-red"}
+    assert items_of(table, "t1", "lexical") == {"shoe-black", "shoe-white", "shoe-brown"}
+    assert items_of(table, "t1", "hard") == set()
+    assert items_of(table, "t1", "random") <= {f"hat-{color}" for color in ("blue", "green", "black", "white", "brown")}
+    assert report.dropped["repeated"] > 0
+    assert sum(report.metrics[f"source.{name}"] for name in ("judgment", "impression", "lexical", "hard", "random")) == len(table)
+
+
+def test_most_frequent_log_queries_up_to_max_queries(tmp_path: Path):
+    uris = write_shop(tmp_path)
+    two, report = pool(uris, tmp_path / "two", num_random=1, max_queries=2)
+    assert set(two["query_id"].to_pylist()) == {"t1", "t2", "l1", "l2"}
+    assert report.metrics["queries.beyond_max_queries"] == 1
+    none, _ = pool(uris, tmp_path / "none", num_random=1, max_queries=0)
+    assert set(none["query_id"].to_pylist()) == {"t1", "t2"}
+
+
+def test_a_log_query_with_the_text_of_a_train_query_is_one_query(tmp_path: Path):
+    uris = write_shop(tmp_path, queries=[*SHOP["queries"], query("l9", "red shoe", None, 99)])
+    assert "l9" not in pool(uris, tmp_path / "out", num_random=1)[0]["query_id"].to_pylist()

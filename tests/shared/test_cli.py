@@ -1,0 +1,88 @@
+"""The command-line door: flags from settings and arguments, exit codes, one-line errors, what is printed."""
+
+import pytest
+from pydantic import Field
+
+from components.shared import cli
+from components.shared.config import StepConfig
+from components.shared.errors import InputError, TemporaryError
+from components.shared.report import Report
+from components.shared.tracking import Tracker
+
+
+class Example(StepConfig):
+    epochs: int = Field(1, ge=1, description="Passes; 100% of them.")
+    system: str = Field("s", description="Name.")
+    names: list[str] = Field(["a"], description="Names.")
+    model: str = Field("", description="Also an argument of run.")
+
+
+def run(config: Example, *, items: str, out: str = "", model: str = "", tracker: Tracker) -> Report:
+    tracker.metrics({"x": 1.0})
+    if items == "bad":
+        raise InputError("items 'bad' is bad; give a good one")
+    if items == "away":
+        raise TemporaryError("storage is away; try again")
+    notes = {"config": f"{config.epochs} {config.system} {config.names} {config.model}", "model": model, "title": "[/b] [red]x"}
+    return Report(read=5, kept=3, dropped={"bot": 2}, metrics={"ndcg@10": 0.51234567}, notes=notes)
+
+
+def test_flags_reach_settings_and_arguments(capsys):
+    flags = ["--items", "i", "--epochs", "3", "--system", "007", "--names", "[b, c]", "--model", "m"]
+    assert cli.main(run, Example, "x", flags) == 0
+    printed = capsys.readouterr().out
+    assert "config: 3 007 ['b', 'c'] \n" in printed
+    assert "model: m\n" in printed
+    assert "title: [/b] [red]x\n" in printed  # a seller's title is not console markup
+    for cell in ("read", "5", "kept", "3", "dropped.bot", "2", "ndcg@10", "0.512346"):
+        assert cell in printed
+    assert "items: i\n" in printed
+
+
+def test_recipe_gives_defaults_and_flags_win(tmp_path, capsys):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("x: {epochs: 4, system: t, model: from_recipe}\ny: {unknown: 1}\n")
+    assert cli.main(run, Example, "x", ["--items", "i", "--recipe", str(recipe), "--epochs", "2"]) == 0
+    assert "config: 2 t ['a'] from_recipe\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["--items", "bad"], 2, "error: items 'bad' is bad; give a good one\n"),
+        (["--items", "away"], 75, "temporary trouble: storage is away; try again\n"),
+        (["--items", "i", "--epochs", "0"], 2, "key 'epochs' = 0"),
+        (["--items", "i", "--epochs", "many"], 2, "key 'epochs' = 'many'"),
+        (["--items", "i", "--names", "[b"], 2, "--names '[b' is not a YAML value"),
+        (["--items", "i", "--recipe", "no.yaml"], 2, "recipe 'no.yaml' does not exist"),
+        (["--items", "i", "--recipe", "{folder}/cut.yaml"], 2, "cut.yaml' is not valid YAML"),
+        (["--items", "i", "--recipe", "{folder}/list.yaml"], 2, "section 'x' must hold keys and values"),
+        (["--items", "i", "--recipe", "{folder}/typo.yaml"], 2, "unknown key 'epoch'; known keys: epochs, model, names, system"),
+    ],
+)
+def test_exit_codes_and_messages(tmp_path, capsys, flags, code, message):
+    (tmp_path / "cut.yaml").write_text("x: {epochs: [1\ny: }")
+    (tmp_path / "list.yaml").write_text("x: [1, 2]")
+    (tmp_path / "typo.yaml").write_text("x: {epoch: 1}")
+    assert cli.main(run, Example, "x", [flag.replace("{folder}", str(tmp_path)) for flag in flags]) == code
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_missing_argument_is_argparse_error(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(run, Example, "x", [])
+    assert caught.value.code == 2
+    assert "--items" in capsys.readouterr().err
+
+
+def test_help_holds_every_settings_sentence(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(run, Example, "x", ["--help"])
+    assert caught.value.code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for sentence in ("Passes; 100% of them. (default: 1)", "Names. (default: ['a'])", "--recipe FILE"):
+        assert sentence in printed
+    assert printed.count("--model") >= 1

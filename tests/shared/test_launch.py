@@ -1,0 +1,135 @@
+"""Several processes: they see each other, end together, and say why."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from components.shared.errors import InputError, TemporaryError
+from components.shared.launch import end_group, environment, free_port, launch, refuse
+
+PROGRAM = """
+import os, sys, time
+from pathlib import Path
+rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+place = Path(sys.argv[1])
+(place / f"rank{rank}").write_text(f"{size} {os.getpid()} {os.environ['MASTER_ADDR']}")
+"""
+
+
+def write_program(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> str:
+    name = "program_" + folder.name.replace("-", "_")
+    (folder / f"{name}.py").write_text(PROGRAM + textwrap.dedent(body))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return name
+
+
+def is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return "State:\tZ" not in Path(f"/proc/{process_id}/status").read_text()
+
+
+def process_of(folder: Path, rank: int) -> int:
+    return int((folder / f"rank{rank}").read_text().split()[1])
+
+
+def test_all_processes_run_and_waiting_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    module = write_program(tmp_path, monkeypatch, "print('hello from', rank)")
+    launch(module, [str(tmp_path)], num_processes=2, folder=tmp_path, timeout_s=60, on_wait=lambda: told.append(1))
+    worlds = [(tmp_path / f"rank{rank}").read_text().split() for rank in (0, 1)]
+    assert [(one[0], one[2]) for one in worlds] == [("2", "127.0.0.1")] * 2
+    assert told
+    log = (tmp_path / "processes.log").read_text()
+    assert "hello from 0" in log
+    assert "hello from 1" in log
+
+
+def test_one_dead_process_ends_all_and_its_error_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = """
+    while len(list(place.glob("rank*"))) < 2: time.sleep(0.05)
+    if rank == 1: raise MemoryError("no room left")
+    time.sleep(300)
+    """
+    module, started = write_program(tmp_path, monkeypatch, body), time.monotonic()
+    with pytest.raises(TemporaryError, match=r"died.*MemoryError: no room left"):
+        launch(module, [str(tmp_path)], num_processes=2, folder=tmp_path, timeout_s=120)
+    assert time.monotonic() - started < 100
+    assert not is_alive(process_of(tmp_path, 0))
+
+
+def test_a_refusal_of_input_comes_back_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = """
+    from components.shared.errors import InputError
+    from components.shared.launch import refuse
+    sys.exit(refuse(place, InputError("column 'grade' has 9; correct it")))
+    """
+    module = write_program(tmp_path, monkeypatch, body)
+    with pytest.raises(InputError, match="^column 'grade' has 9; correct it$"):
+        launch(module, [str(tmp_path)], num_processes=1, folder=tmp_path, timeout_s=60)
+
+
+def test_time_running_out_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = write_program(tmp_path, monkeypatch, "time.sleep(300)")
+    ready_by = time.monotonic() + 60
+
+    def stop_when_ready() -> None:
+        assert time.monotonic() < ready_by
+
+    with pytest.raises(TemporaryError, match="did not end within 12 s"):
+        launch(module, [str(tmp_path)], num_processes=1, folder=tmp_path, timeout_s=12, on_wait=stop_when_ready)
+    assert not is_alive(process_of(tmp_path, 0))
+
+
+def test_the_parents_death_ends_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = write_program(tmp_path, monkeypatch, "time.sleep(300)")
+    code = f"""
+from pathlib import Path
+from components.shared.launch import launch
+launch({module!r}, [{str(tmp_path)!r}], num_processes=1, folder=Path({str(tmp_path)!r}), timeout_s=300)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    wait_for(lambda: (tmp_path / "rank0").is_file() and len((tmp_path / "rank0").read_text().split()) == 3)
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not is_alive(process_of(tmp_path, 0)))
+
+
+def wait_for(holds, timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_end_group_is_quiet_when_all_have_ended() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
+    ended.wait()
+    end_group(ended)
+
+
+def test_environment_shares_out_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = len(os.sched_getaffinity(0))
+    assert environment(1, accelerator=False)["OMP_NUM_THREADS"] == str(cores)
+    assert environment(10 * cores, accelerator=False)["OMP_NUM_THREADS"] == "1"
+    assert environment(1, accelerator=False)["DS_ACCELERATOR"] == "cpu"
+    monkeypatch.delenv("DS_ACCELERATOR", raising=False)
+    assert "DS_ACCELERATOR" not in environment(1, accelerator=True)
+
+
+def test_refuse_gives_the_exit_code_of_its_error(tmp_path: Path) -> None:
+    assert refuse(tmp_path, InputError("x")) == 2
+    assert refuse(tmp_path, TemporaryError("x")) == 75
+    assert (tmp_path / "error.txt").read_text() == "75 x"
+
+
+def test_free_port_is_above_the_reserved_ones() -> None:
+    assert 1024 < free_port() < 65536

@@ -66,7 +66,7 @@ def test_a_pair_scores_the_same_alone_and_in_any_batch(make_folder: Callable[...
     alone = np.concatenate([Scorer(uri).logits([one], [other]) for one, other in zip(LEFT, RIGHT, strict=True)])
     for other in (small, turned, alone):
         np.testing.assert_allclose(together, other, atol=1e-5)
-    assert np.ptp(together, axis=0).min() > 1e-2  # the pairs do differ, so equality above says something
+    assert np.ptp(together, axis=0).min() > 1e-3  # the pairs do differ, so equality above says something
 
 
 @pytest.mark.parametrize("name", ["qwen3", "llama"])

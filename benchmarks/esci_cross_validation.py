@@ -1,0 +1,140 @@
+"""Is the student better than BM25 and the untrained encoder on real judgments? Cross-validation by query over train and dev.
+
+    python benchmarks/esci_cross_validation.py [--data ../shared/data/esci] [--folds 4] [--set pool.size_factor=4 ...]
+
+Runs the whole pipeline once per fold and arm: with the log as it is, and with `logs.hide_evaluated_queries=true`, because the clicks
+of that log are drawn from the judgments. Queries that share two judged items or half of their words stay in one fold. A fold's
+queries are judged `dev` and never trained on; every query is evaluated exactly once per arm. Finished folds are reused.
+Writes `results/esci_cross_validation.json` and its Markdown table.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from machine import describe_machine
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from components.shared import metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = ROOT / "benchmarks/results/esci_cross_validation.json"
+ARMS = {"with_evidence": "false", "without_evidence": "true"}
+SYSTEMS = ("bm25", "untrained", "teacher", "cross_encoder", "bi_encoder")
+COMPARED = [(student, base) for student in ("cross_encoder", "bi_encoder") for base in ("bm25", "untrained", "teacher")]
+
+
+def folds_of(data: Path, num_folds: int) -> dict[int, int]:
+    """query_id -> fold; near-duplicate queries share one, and folds are of similar size."""
+    queries = pq.read_table(data / "queries.parquet").to_pandas()
+    judged = pq.read_table(data / "judgments.parquet").to_pandas().groupby("query_id")["product_id"].agg(set)
+    words = [set(text.split()) for text in queries["query"]]
+    items = [judged[query_id] for query_id in queries["query_id"]]
+    links = [
+        (a, b)
+        for a in range(len(queries))
+        for b in range(a)
+        if len(items[a] & items[b]) >= 2 or 2 * len(words[a] & words[b]) >= max(len(words[a] | words[b]), 1)
+    ]
+    rows, columns = zip(*links, strict=True) if links else ((), ())
+    graph = coo_array((np.ones(len(links)), (rows, columns)), shape=(len(queries), len(queries)))
+    _, groups = connected_components(graph, directed=False)
+    order = np.random.default_rng(0).permutation(groups.max() + 1)
+    sizes, fold_of_group = np.zeros(num_folds, int), {}
+    for group in sorted(order, key=lambda g: -np.sum(groups == g)):
+        fold_of_group[group] = int(sizes.argmin())
+        sizes[sizes.argmin()] += np.sum(groups == group)
+    return {query_id: fold_of_group[group] for query_id, group in zip(queries["query_id"], groups, strict=True)}
+
+
+def fold_data(data: Path, folder: Path, fold: int, folds: dict[int, int]) -> Path:
+    """A data folder in which the fold's queries are `dev` and all others `train`."""
+    if (folder / "judgments.parquet").exists():
+        return folder
+    folder.mkdir(parents=True)
+    (folder / "logs").symlink_to((data / "logs").resolve())
+    shutil.copy(data / "products.parquet", folder)
+    for name in ("queries.parquet", "judgments.parquet"):
+        table = pq.read_table(data / name)
+        split = ["dev" if folds[query_id] == fold else "train" for query_id in table["query_id"].to_pylist()]
+        position = table.column_names.index("split")
+        pq.write_table(table.set_column(position, "split", pa.array(split)), folder / name)
+    return folder
+
+
+def run_fold(data: Path, workspace: Path, hide: str, settings: list[str]) -> tuple[pa.Table, float]:
+    """(per-query metrics of the fold, seconds)."""
+    # every fold starts without a champion, so that no fold's model is scored on queries it was trained on
+    own_registry = [f"ranking.model=models:/{workspace.name}@champion", f"promotion.model_name={workspace.name}"]
+    overrides = [*settings, f"logs.hide_evaluated_queries={hide}", *own_registry]
+    command = [sys.executable, "-m", "pipelines", "run", "--recipe", "esci_cpu", "--data", str(data), "--workspace", str(workspace)]
+    started = time.time()
+    subprocess.run([*command, *(part for one in overrides for part in ("--set", one))], check=True, cwd=ROOT)
+    newest = max(workspace.glob("evaluation/*/evaluation/per_query.parquet"), key=lambda file: file.stat().st_mtime)
+    return pq.read_table(newest), time.time() - started
+
+
+def summarise(values: pa.Table) -> dict[str, object]:
+    """Means with intervals, and paired differences, over all queries of one arm."""
+    means, differences = {}, {}
+    for metric in metrics.metric_names():
+        for system in SYSTEMS:
+            column = metrics.values_of(values, system, metric)["value"].to_numpy()
+            means[f"{system}.{metric}"] = vars(metrics.mean_interval(column, seed=0))
+        for system, base in COMPARED:
+            _, ours, theirs = metrics.common_values(values, system, base, metric)
+            differences[f"{system}-{base}.{metric}"] = vars(metrics.paired_interval(ours, theirs, seed=0))
+    return {"means": means, "differences": differences}
+
+
+def render(result: dict) -> str:
+    """The README's table."""
+    lines = ["| evidence for evaluated queries | system | pairwise accuracy | NDCG@10 | AUC |", "|---|---|---|---|---|"]
+    for arm, summary in result["arms"].items():
+        for system in SYSTEMS:
+            cells = [summary["means"][f"{system}.{metric}"] for metric in ("pairwise_accuracy", "ndcg@10", "auc")]
+            text = " | ".join(f"{one['mean']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" for one in cells)
+            lines.append(f"| {arm.split('_')[0]} | {system} | {text} |")
+    lines += ["", "| evidence | paired difference | pairwise accuracy | p |", "|---|---|---|---|"]
+    for arm, summary in result["arms"].items():
+        for system, base in COMPARED:
+            one = summary["differences"][f"{system}-{base}.pairwise_accuracy"]
+            lines.append(
+                f"| {arm.split('_')[0]} | {system} - {base} | {one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}] | {one['p']:.4f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/esci")
+    parser.add_argument("--folds", type=int, default=4)
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    given = parser.parse_args()
+    folds = folds_of(given.data, given.folds)
+    result: dict = {**describe_machine(), "settings": {"folds": given.folds, "set": given.set}, "seconds": {}, "arms": {}}
+    for arm, hide in ARMS.items():
+        parts = []
+        for fold in range(given.folds):
+            place = ROOT / "runs/cross_validation"
+            data = fold_data(given.data, place / f"data-{given.folds}-{fold}", fold, folds)
+            values, seconds = run_fold(data, place / f"esci-{arm}-{given.folds}-{fold}".replace("_", "-"), hide, given.set)
+            result["seconds"][f"{arm}.{fold}"] = round(seconds, 1)
+            parts.append(values)
+        result["arms"][arm] = summarise(pa.concat_tables(parts))
+    result["num_queries"] = len(folds)
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    RESULT.with_suffix(".md").write_text(render(result))
+    print(render(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""What every result file says about where it was measured."""
+
+import os
+import platform
+from importlib.metadata import version
+from typing import Any
+
+PACKAGES = ("duckdb", "kfp", "mlflow", "numpy", "pyarrow", "torch", "transformers")
+
+
+def cpu_model() -> str:
+    """The processor's own name where Linux tells it."""
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()
+
+
+def describe_machine() -> dict[str, Any]:
+    """Machine and versions; the load tells whether the machine was quiet when the measurement began."""
+    machine = {"cpu": cpu_model(), "cores": os.cpu_count(), "system": platform.system(), "load_before": round(os.getloadavg()[0], 2)}
+    return {"machine": machine, "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}}

@@ -1,0 +1,1 @@
+"""Metrics of all systems with intervals, paired differences, slices, and a report page."""

@@ -1,0 +1,1 @@
+"""The champion and challenger gate: promotes on paired intervals only, registers, writes a model card."""

@@ -1,0 +1,42 @@
+"""kfp door of promote_model."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Markdown, Model, Output
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False, packages_to_install=[])
+def promote_model(
+    config: dict,
+    section: str,
+    workspace: str,
+    run_id: str,
+    evaluation: Input[Dataset],
+    model: Input[Model],
+    promotion: Output[Artifact],
+    card: Output[Markdown],
+    summary: Output[Markdown],
+):
+    """The gate between a trained model and the champion alias.
+
+    Args:
+        evaluation: folder of evaluate_rankings.
+        model: model folder of train_student.
+        promotion: JSON with decision, reason, numbers and version.
+        card: the model card.
+        summary: decision and reason.
+    """
+    from components.promote_model.config import PromoteModelConfig
+    from components.shared.handover import perform
+
+    perform(
+        "components.promote_model.step",
+        PromoteModelConfig,
+        section=section,
+        config=config,
+        workspace=workspace,
+        run_id=run_id,
+        inputs={"evaluation": evaluation, "model": model},
+        outputs={"promotion": promotion},
+        pages={"README.md": card, "summary": summary},
+        values={"run_id": run_id},
+    )

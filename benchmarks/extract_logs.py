@@ -122,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 5_000_000])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--memory-limit-mib", type=int, default=1024)
+    parser.add_argument("--memory-limit-mib", type=int, default=768)
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
     load = os.getloadavg()[0]

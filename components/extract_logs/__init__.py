@@ -1,0 +1,1 @@
+"""A shop's search log (UBI) -> clean, private, de-duplicated events, interactions and query frequencies."""

@@ -1,0 +1,50 @@
+"""kfp door of extract_logs."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Markdown, Output
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False, packages_to_install=[])
+def extract_logs(
+    config: dict,
+    section: str,
+    workspace: str,
+    run_id: str,
+    date: str,
+    card: Input[Dataset],
+    judged_queries: Input[Dataset],
+    events: Output[Dataset],
+    interactions: Output[Dataset],
+    queries: Output[Dataset],
+    summary: Output[Markdown],
+):
+    """Clean the search log: who clicked what after which query, without bots, duplicates and personal data.
+
+    Args:
+        config: Recipe section `logs`.
+        section: Name of that section.
+        workspace: URI of the folder below which all steps write.
+        run_id: Name of the pipeline run.
+        date: Last day of the log to use, YYYY-MM-DD; empty for the last day that the log holds.
+        card: Resolved data card (JSON).
+        judged_queries: Table `queries` of the judged queries.
+        events: Table `events`: one cleaned user event a row.
+        interactions: Table `interactions`: counts per query, item and day.
+        queries: Table `queries`: judged and kept queries with frequency and segment.
+        summary: Rows read, kept, dropped and quarantined, by reason.
+    """
+    from components.extract_logs.config import ExtractLogsConfig
+    from components.shared.handover import perform
+
+    perform(
+        "components.extract_logs.step",
+        ExtractLogsConfig,
+        section=section,
+        config=config,
+        workspace=workspace,
+        run_id=run_id,
+        inputs={"card": card, "judged_queries": judged_queries},
+        outputs={"events": events, "interactions": interactions, "queries": queries},
+        pages={"summary": summary},
+        values={"date": date},
+    )

@@ -1,0 +1,69 @@
+"""Settings of extract_logs: recipe section `logs`."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from components.shared.config import StepConfig
+from components.shared.schema import ACTIONS
+
+
+class ExtractLogsConfig(StepConfig):
+    """What is read, what is dropped, and how positions are corrected."""
+
+    window_days: int = Field(28, ge=1, le=3660, description="Length of the window of events that is kept, in days.")
+    lag_days: int = Field(0, ge=0, le=60, description="Days before the date that are left out because late rows may still arrive.")
+    late_days: int = Field(3, ge=0, le=60, description="How long after its day a row may arrive, in days; later partitions are not read.")
+    max_malformed_share: float = Field(
+        0.05, ge=0, le=1, description="Share of malformed rows, 0 to 1, above which the step refuses the log."
+    )
+    action_names: dict[str, str] = Field(
+        {name: name for name in ACTIONS}, description="Action of the log -> ours (impression, click, add_to_cart, purchase)."
+    )
+    ignored_actions: tuple[str, ...] = Field(
+        ("search", "on_search", "view", "watch"),
+        description="Well-formed actions of the log that say nothing about a query's items; dropped and counted, never malformed.",
+    )
+    min_clients: int = Field(3, ge=1, description="Distinct clients that must have typed a query before it leaves the warehouse (count).")
+    client_salt_variable: str = Field("LOG_CLIENT_SALT", description="Environment variable that holds the secret salt of client hashes.")
+    bot_searches_per_minute: float = Field(20.0, gt=0, description="Sustained searches per minute above which a client is a bot.")
+    bot_burst_minutes: int = Field(5, ge=1, description="How long that rate must be sustained, in minutes.")
+    bot_impressions: int = Field(2000, ge=1, description="Impressions without one click from which a client is a bot (count).")
+    bot_clicks: int = Field(50, ge=1, description="Clicks from which the pattern of clicked positions is looked at (count).")
+    bot_top_positions: int = Field(3, ge=1, description="The first positions that click bots stay on (positions).")
+    bot_top_share: float = Field(
+        0.98, gt=0, le=1, description="Share of a client's clicks on these positions, 0 to 1, that makes it a bot."
+    )
+    hide_evaluated_queries: bool = Field(
+        False, description="Drop searches for dev and test queries and their rewordings, to report without their behavior evidence."
+    )
+    propensity: Literal["power", "estimated"] = Field(
+        "power", description="Examination of positions: a power law, or estimated from the log."
+    )
+    propensity_exponent: float = Field(
+        1.0, ge=0, le=5, description="Exponent eta of the power law position^-eta (Joachims et al. 2017 use 1)."
+    )
+    propensity_min_clicks: int = Field(
+        100, ge=1, description="Clicks that a position and position 1 each need before the estimate is used (count)."
+    )
+    head_share: float = Field(0.5, gt=0, lt=1, description="Share of all searches that the head queries carry, 0 to 1.")
+    torso_share: float = Field(0.8, gt=0, lt=1, description="Share of all searches that head and torso queries carry together, 0 to 1.")
+    threads: int = Field(2, ge=1, description="Threads of the SQL engine (count).")
+    memory_limit_mib: int = Field(768, ge=128, description="Memory of the SQL engine before it spills to disk, in MiB.")
+    temp_folder: str = Field("", description="Local folder for spilled rows; empty for the system's.")
+
+    @field_validator("action_names")
+    @classmethod
+    def _known_actions(cls, names: dict[str, str]) -> dict[str, str]:
+        for theirs, ours in names.items():
+            if ours not in ACTIONS:
+                raise ValueError(f"'{theirs}' is mapped to '{ours}'; allowed: {', '.join(ACTIONS)}")
+        return names
+
+    @field_validator("torso_share")
+    @classmethod
+    def _above_head(cls, share: float, info: object) -> float:
+        head = getattr(info, "data", {}).get("head_share", 0.0)
+        if share < head:
+            raise ValueError(f"torso_share {share} is below head_share {head}; it counts head and torso together")
+        return share

@@ -1,0 +1,69 @@
+"""What never leaves the warehouse: personal data typed into the search box, and who a client is.
+
+Patterns are looked for once per distinct normalised query. Names, addresses and birthdays have no pattern; a query that carries
+one is typed by one client, and queries of few clients are dropped (`min_clients`).
+"""
+
+import hashlib
+import hmac
+import os
+
+import duckdb
+
+KINDS = ("email", "card", "order", "phone")
+DEVELOPMENT_SALT = "relevance-distillery development salt"
+HASH_CHARS = 16
+
+_EMAIL = r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+"
+# four groups of four are a card even when mistyped; a bare number is one from 14 digits on (13 are a barcode) and if Luhn agrees
+_CARD = r"\b\d{4}[ -]\d{4}[ -]\d{4}[ -]\d{4}\b|\b[3-6]\d{3}[ -]\d{6}[ -]\d{4,5}\b|\b[3-6]\d{13,18}\b"
+_ORDER = r"(?:\border(?:\s*(?:no|number|id|nr)\b)?[\s.:#]*)?\b\d{3}-\d{7}-\d{7}\b"
+_PHONE = r"\+\d[\d ().-]{6,16}\d\b|\(?\b\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b|\b0\d{2,4}[ /.-]\d{5,8}\b"
+_GROUPED = r"^\d{4}[ -]\d{4}[ -]\d{4}[ -]\d{4}$"
+
+PLACEHOLDER = f"<(?:{'|'.join(KINDS)})>"
+
+
+def define_scrub(connection: duckdb.DuckDBPyConnection) -> None:
+    """SQL macros: `luhn(digits)`, `scrub(query)` with placeholders `<email>` ... , `only_placeholders(query)`."""
+    connection.execute(
+        """CREATE MACRO luhn(digits) AS list_sum(list_transform(range(1, length(digits) + 1), lambda i:
+             CASE WHEN i % 2 = 1 THEN CAST(digits[-i] AS INTEGER)
+                  WHEN digits[-i] > '4' THEN 2 * CAST(digits[-i] AS INTEGER) - 9
+                  ELSE 2 * CAST(digits[-i] AS INTEGER) END)) % 10 = 0"""
+    )
+    connection.execute(
+        f"""CREATE MACRO scrub_cards(query) AS CASE WHEN regexp_matches(query, '{_CARD}') THEN list_reduce(
+              list_prepend(query, list_filter(regexp_extract_all(query, '{_CARD}'), lambda found:
+                regexp_matches(found, '{_GROUPED}') OR luhn(regexp_replace(found, '[ -]', '', 'g')))),
+              lambda whole, found: replace(whole, found, '<card>')) ELSE query END"""
+    )
+    chain = f"scrub_cards(regexp_replace(query, '{_EMAIL}', '<email>', 'g'))"
+    for kind, pattern in (("order", _ORDER), ("phone", _PHONE)):
+        chain = f"regexp_replace({chain}, '{pattern}', '<{kind}>', 'g')"
+    connection.execute(f"CREATE MACRO scrub(query) AS CASE WHEN regexp_matches(query, '[0-9@]') THEN {chain} ELSE query END")
+    connection.execute(
+        f"""CREATE MACRO only_placeholders(query) AS regexp_matches(query, '{PLACEHOLDER}')
+              AND NOT regexp_matches(regexp_replace(query, '{PLACEHOLDER}', '', 'g'), '[\\p{{L}}\\p{{N}}]')"""
+    )
+
+
+def read_salt(variable: str) -> tuple[bytes, bool]:
+    """(salt of client hashes, whether it is the fixed development salt that anybody can read in this file)."""
+    salt = os.environ.get(variable, "")
+    return (salt or DEVELOPMENT_SALT).encode(), not salt
+
+
+def define_hash(connection: duckdb.DuckDBPyConnection, salt: bytes) -> None:
+    """SQL macro `hidden(id)`: the first 64 bits of HMAC-SHA-256(salt, id) (RFC 2104) as a number; null for null."""
+    key = (hashlib.sha256(salt).digest() if len(salt) > 64 else salt).ljust(64, b"\0")
+    inner, outer = bytes(byte ^ 0x36 for byte in key), bytes(byte ^ 0x5C for byte in key)
+    connection.execute(
+        f"""CREATE MACRO hidden(id) AS CAST('0x' || left(sha256(
+              from_hex('{outer.hex()}') || from_hex(sha256(from_hex('{inner.hex()}') || encode(id)))), {HASH_CHARS}) AS UBIGINT)"""
+    )
+
+
+def hash_client(salt: bytes, client: str) -> str:
+    """What `hidden` gives, as it stands in table `events`: 16 hex characters."""
+    return hmac.new(salt, client.encode(), hashlib.sha256).hexdigest()[:HASH_CHARS]

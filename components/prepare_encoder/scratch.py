@@ -1,0 +1,92 @@
+"""A small BERT built here, whose word vectors start from the catalogue's own co-occurrence."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.decomposition import TruncatedSVD
+from transformers import BertConfig, BertModel
+
+from components.prepare_encoder.config import PrepareEncoderConfig
+
+TOKEN_STD = 0.04  # twice that of position and segment vectors (0.02), so that words are what a first layer sees
+MATCHING_GAIN = 2.0
+
+
+def build_encoder(config: PrepareEncoderConfig, tokenizer: Any) -> BertModel:
+    """BERT of the configured size with random weights from `config.seed`."""
+    torch.manual_seed(config.seed)
+    settings = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_layers,
+        num_attention_heads=config.num_heads,
+        intermediate_size=config.intermediate_size,
+        max_position_embeddings=config.max_tokens,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return BertModel(settings)
+
+
+def token_presence(tokenizer: Any, texts: list[str]) -> Any:
+    """Which token stands in which text, as a sparse matrix of 0 and 1 [texts, vocabulary]; special tokens are left out."""
+    encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
+    lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+    ids = np.fromiter((token for row in encoded for token in row), np.int64, int(lengths.sum()))
+    rows = np.repeat(np.arange(len(encoded)), lengths)
+    ordinary = ~np.isin(ids, tokenizer.all_special_ids)
+    shape = (len(encoded), len(tokenizer))
+    counts = sparse.csr_matrix((np.ones(int(ordinary.sum()), np.float32), (rows[ordinary], ids[ordinary])), shape=shape)
+    counts.data[:] = 1.0
+    return counts
+
+
+def positive_pmi(present: Any) -> Any:
+    """Positive pointwise mutual information of tokens within a text [vocabulary, vocabulary].
+
+    max(0, log( #(a,b) * D / (#(a) * #(b)) )) with D the sum of all pair counts and #(a) the row sums (Levy and Goldberg 2014).
+    """
+    together = (present.T @ present).tocsr()
+    together.setdiag(0)
+    together.eliminate_zeros()
+    together = together.tocoo()
+    totals = np.asarray(together.sum(axis=1)).ravel()
+    score = np.log(together.data * totals.sum() / (totals[together.row] * totals[together.col]))
+    kept = score > 0
+    return sparse.csr_matrix((score[kept], (together.row[kept], together.col[kept])), shape=together.shape)
+
+
+def cooccurrence_vectors(present: Any, width: int, seed: int) -> np.ndarray:
+    """Vectors [vocabulary, width], float32, whose products approximate positive PMI; zero rows for tokens never seen with another."""
+    pmi = positive_pmi(present)
+    rank = min(width, min(pmi.shape) - 1)
+    if pmi.nnz == 0 or rank < 1:
+        return np.zeros((pmi.shape[0], width), np.float32)
+    factors = TruncatedSVD(rank, random_state=seed)
+    vectors = factors.fit_transform(pmi) / np.sqrt(np.maximum(factors.singular_values_, 1e-6))
+    return np.pad(vectors, ((0, 0), (0, width - rank))).astype(np.float32)
+
+
+def warm_start(model: BertModel, vectors: np.ndarray) -> int:
+    """Give words their co-occurrence vectors, and let each position first look at positions with similar words.
+
+    Attention logits of a random layer say nothing about word identity, so a small model spends its first thousands of steps on
+    learning to match words. With equal query and key projections W, x W W' y is a similarity from the first step on.
+
+    Returns:
+        Number of tokens that got a vector.
+    """
+    known = np.abs(vectors).sum(axis=1) > 0
+    if not known.any():
+        return 0
+    vectors = vectors * (TOKEN_STD / vectors[known].std())
+    table = model.embeddings.word_embeddings.weight
+    with torch.no_grad():
+        table[torch.from_numpy(known)] = torch.from_numpy(vectors[known]).to(table.dtype)
+        for layer in model.encoder.layer:
+            attention: Any = layer.attention
+            projections = attention.self
+            projections.query.weight.mul_(MATCHING_GAIN)
+            projections.key.weight.copy_(projections.query.weight)
+    return int(known.sum())

@@ -1,0 +1,139 @@
+"""Score (query, item) pairs with a model: soft targets by the teacher, or rankings by any system. Killed runs go on.
+
+Pairs come from a `pairs` or `judgments` table, or from one file of your own (.parquet, .csv, .ndjson) with columns query and title,
+optionally brand, color, category, description, query_id and item_id; then no other table is needed:
+
+  python -m components.score_pairs --pairs my.csv --model FOLDER --output trec --scores out.run
+"""
+
+import time
+
+import pyarrow.compute as pc
+
+from components.score_pairs.config import ScorePairsConfig
+from components.score_pairs.shard_scorer import Places
+from components.score_pairs.trec import refuse_white_space, write_trec_run
+from components.score_pairs.work import Work, digest_of, read_work
+from components.score_pairs.workers import score_shards
+from components.shared import shards, storage, tables
+from components.shared.errors import InputError
+from components.shared.models import folder
+from components.shared.models.folder import ModelSpec
+from components.shared.registry import resolve
+from components.shared.report import Report
+from components.shared.schema import TABLES
+from components.shared.tables import Manifest
+from components.shared.text import TEXT_VERSION, clean
+from components.shared.tracking import Tracker
+
+SHOWN_QUERIES, SHOWN_ITEMS = 3, 5
+
+
+def run(
+    config: ScorePairsConfig,
+    *,
+    pairs: str,
+    scores: str,
+    queries: str = "",
+    items: str = "",
+    neighbors: str = "",
+    model: str = "",
+    tracker: Tracker,
+) -> Report:
+    """Read pairs, score what is not committed yet, publish table `soft_targets` or `rankings` (or a TREC run file) at `scores`.
+
+    Args:
+        pairs: table `pairs` or `judgments`, or a file with query and item texts inline (then without `queries` and `items`).
+        neighbors: table `neighbors`, for a teacher that was trained with them.
+        model: model folder or models:/<name>@<alias>; `config.model` where it is empty.
+
+    Raises:
+        InputError: for input that is absent or does not fit, before any scoring; for a score that is not finite.
+        TemporaryError: when a scoring process was killed.
+    """
+    work = read_work(config, pairs, queries, items)
+    if config.output == "trec":
+        for name in ("query_id", "item_id"):
+            refuse_white_space(work.pairs[name], name)
+    address = resolve(model or config.model)
+    if not address:
+        return _without_model(config, work, scores)
+    local = folder.fetch(address)
+    _check_model(folder.read_spec(local), config, address, neighbors)
+    content = {
+        **work.content,
+        "model": storage.content_digest(str(local)),
+        "text_version": TEXT_VERSION,
+        "settings": f"{config.system}, {config.precision}, splits {', '.join(sorted(config.splits))}",
+        **({"neighbors": digest_of(neighbors)} if neighbors else {}),
+    }
+    place = storage.normalise(scores) + ".shards" if config.output == "trec" else scores
+    plan = shards.open_plan(place, _table_of(config), work.num_shards, content)
+    reused, started = plan.num_shards - len(shards.pending(plan)), time.monotonic()
+    scored = score_shards(config, Places(pairs, queries, items, neighbors, str(local)), work, plan)
+    seconds = time.monotonic() - started
+    manifest = shards.finish(plan)
+    report = _report(config, work, plan, reused, scored / max(seconds, 1e-9), address, top_rows(work, plan) if not queries else {})
+    tracker.dataset("pairs", pairs, work.content["pairs"], work.num_read)
+    _publish(config, plan, scores, manifest, tracker)
+    return report
+
+
+def _table_of(config: ScorePairsConfig) -> str:
+    return "soft_targets" if config.output == "soft_targets" else "rankings"
+
+
+def _check_model(spec: ModelSpec, config: ScorePairsConfig, address: str, neighbors: str) -> None:
+    if config.output == "soft_targets" and spec.kind != "teacher":
+        raise InputError(f"model '{address}' is a {spec.kind}; soft targets come from a teacher: give one, or set output to rankings")
+    if spec.kind == "teacher" and spec.num_neighbors and not neighbors:
+        raise InputError(f"teacher '{address}' was trained with behavior neighbors; give the neighbors table (--neighbors)")
+
+
+def _without_model(config: ScorePairsConfig, work: Work, scores: str) -> Report:
+    if config.missing_model == "error":
+        given = f"'{config.model}' is not registered" if config.model else "none is given"
+        raise InputError(f"no model to score with: {given}; give --model FOLDER, or set missing_model to empty")
+    if config.output == "trec":
+        storage.write_bytes(scores, b"")
+    else:
+        tables.write_table(scores, _table_of(config), TABLES[_table_of(config)].schema.empty_table())
+    num_pairs = len(work.pairs)
+    dropped = {"other_split": work.num_read - num_pairs, "no_model": num_pairs}
+    return Report(
+        read=work.num_read, kept=0, dropped=dropped, notes={"model": f"none: '{config.model}' is not registered; nothing was scored"}
+    )
+
+
+def _report(
+    config: ScorePairsConfig, work: Work, plan: shards.ShardPlan, reused: int, rate: float, address: str, top: dict[str, str]
+) -> Report:
+    num_pairs = len(work.pairs)
+    metrics = {"shards": plan.num_shards, "shards_reused": reused, "pairs_per_s": rate}
+    metrics["queries"] = pc.count_distinct(work.pairs["query_id"]).as_py()
+    notes = {"system": config.system, "model": address, "text version": TEXT_VERSION, **top}
+    return Report(read=work.num_read, kept=num_pairs, dropped={"other_split": work.num_read - num_pairs}, metrics=metrics, notes=notes)
+
+
+def _publish(config: ScorePairsConfig, plan: shards.ShardPlan, scores: str, manifest: Manifest, tracker: Tracker) -> None:
+    digest = manifest.digest
+    if config.output == "trec":
+        write_trec_run(scores, tables.read_table(plan.uri, "rankings"))
+        digest = storage.content_digest(scores)
+        storage.remove(plan.uri)
+    tracker.dataset("scores", scores, digest, manifest.rows)
+
+
+def top_rows(work: Work, plan: shards.ShardPlan) -> dict[str, str]:
+    """The best items of the first queries of a user's own file, one line per query."""
+    if plan.table != "rankings" or not len(work.pairs):
+        return {}
+    shown = work.queries.slice(0, SHOWN_QUERIES)
+    rankings = tables.read_table(plan.uri, "rankings", ["query_id", "item_id", "rank", "score"])
+    rankings = rankings.filter(pc.is_in(rankings["query_id"], value_set=shown["query_id"].combine_chunks()))
+    rankings = rankings.filter(pc.less_equal(rankings["rank"], SHOWN_ITEMS)).sort_by([("query_id", "ascending"), ("rank", "ascending")])
+    titles = clean(work.items["title"].take(pc.index_in(rankings["item_id"], value_set=work.items["item_id"].combine_chunks())))
+    lines: dict[str, list[str]] = {one: [] for one in shown["query_id"].to_pylist()}
+    for row, title in zip(rankings.to_pylist(), titles.to_pylist(), strict=True):
+        lines[row["query_id"]].append(f"{row['rank']}. {title[:60]} ({row['score']:.4f})")
+    return {f"query '{query[:60]}'": "; ".join(lines[name]) for name, query in zip(lines, shown["query"].to_pylist(), strict=True)}

@@ -1,0 +1,61 @@
+"""Settings of train_student (recipe sections `cross_encoder` and `bi_encoder`)."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from components.shared.config import StepConfig
+
+
+class TrainStudentConfig(StepConfig):
+    """What is trained, on which targets, by which loss, for how long."""
+
+    architecture: Literal["cross_encoder", "bi_encoder"] = Field(
+        "cross_encoder", description="One text of query and item (cross_encoder), or a vector for each and their cosine (bi_encoder)."
+    )
+    loss: Literal["margin_mse", "pointwise_mse", "bce", "kl_listwise", "ranknet"] = Field(
+        "margin_mse", description="Distillation loss, by its published name."
+    )
+    pointwise_weight: float = Field(
+        0.0, ge=0, description="Weight of pointwise MSE added to the loss; a small one keeps scores comparable across queries."
+    )
+    target: Literal["logit", "probability"] = Field(
+        "logit", description="What the student's raw score imitates: the logit of the teacher's expected gain, or the gain itself."
+    )
+    clip: float = Field(0.01, gt=0, lt=0.5, description="Expected gains are kept this far from 0 and 1 before their logit is taken.")
+    temperature: float = Field(1.0, gt=0, description="Targets are divided by this; above 1 softens lists and shrinks margins.")
+    learning_rate: float = Field(5e-5, gt=0, description="Peak learning rate of AdamW; it rises over the warm-up and falls to 0.")
+    weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps over which the learning rate rises, 0 to 1.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to at most this norm.")
+    dropout: float | None = Field(None, ge=0, lt=1, description="Dropout of the encoder while training; null keeps the encoder's own.")
+    num_epochs: int = Field(1, ge=1, description="Passes over the training queries; each pass sees every pair once.")
+    queries_per_batch: int = Field(8, ge=1, description="Queries of one training step, at most.")
+    items_per_query: int = Field(16, ge=2, description="Items of a query that stand together in one step, at most.")
+    batch_tokens: int = Field(2048, ge=8, description="Tokens of one forward pass, padding included; a step makes as many as it needs.")
+    max_tokens: int = Field(128, ge=8, le=8192, description="Tokens kept of one text, at most.")
+    max_pairs: int = Field(0, ge=0, description="Pairs to learn from, at most, taken as whole queries; 0 takes all.")
+    exclude_splits: list[Literal["train", "dev", "test"]] = Field(
+        ["dev", "test"], description="Queries of these splits are not learnt from, even if the pool holds them."
+    )
+    validation_share: float = Field(
+        0.1, gt=0, le=0.5, description="Share of queries held out to compare the student with the teacher, 0 to 0.5."
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "fp32", description="Arithmetic of the forward pass (auto: bf16 where the hardware has it); weights stay float32."
+    )
+    checkpoint_steps: int = Field(200, ge=0, description="Steps between checkpoints, from which a killed step goes on; 0 makes none.")
+    seed: int = Field(13, ge=0, description="Seed of the head, of the order of queries and of dropout.")
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any], *, section: str) -> Self:
+        """As every room's; in section `bi_encoder` the architecture is that, unless the section says otherwise."""
+        given = {"architecture": "bi_encoder"} if section == "bi_encoder" else {}
+        return super().from_mapping({**given, **mapping}, section=section)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.loss == "bce" and self.target != "probability":
+            raise ValueError("loss 'bce' compares sigmoid(score) with a probability; set target: probability")
+        return self

@@ -1,0 +1,88 @@
+"""Distillation losses over a flat batch of pairs, by the names they were published under.
+
+Shapes: `scores` and `targets` are float [rows]; `groups` is int64 [rows], the number (from 0) of each row's query within the
+batch, in any order; `num_groups` is how many there are. Every loss is one scalar and linear in rows: no loop over queries.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], torch.Tensor]
+
+
+def group_sum(values: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
+    """Sum of each query's rows [num_groups]."""
+    return torch.zeros(num_groups, dtype=values.dtype, device=values.device).index_add(0, groups, values)
+
+
+def mean_of_groups(per_group: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+    """Mean of `per_group` over the queries that are `counted` [num_groups] bool; 0, with a gradient of 0, where none is."""
+    return per_group.masked_fill(~counted, 0.0).sum() / counted.sum().clamp(min=1)
+
+
+def margin_mse(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
+    """Margin-MSE over all item pairs of each query, averaged over the queries that have at least two items here.
+
+    L(q) = 2 / (n (n-1)) * sum_{i<j} ((s_i - s_j) - (t_i - t_j))^2, in linear time: it equals 2 Var(s - t) with the n-1
+    denominator, because sum_{i<j} (e_i - e_j)^2 = n sum_i (e_i - mean e)^2. A constant added to a query's targets changes
+    nothing, so the student spends no capacity on it and is not calibrated across queries.
+
+    Source: margin-MSE of Hofstatter et al. 2020 (arXiv 2010.02666) with the all-pairs weights of arXiv 2505.07105 (Walmart).
+    """
+    residual = scores - targets
+    size = group_sum(torch.ones_like(residual), groups, num_groups)
+    mean = group_sum(residual, groups, num_groups) / size.clamp(min=1.0)
+    squares = group_sum((residual - mean[groups]) ** 2, groups, num_groups)
+    return mean_of_groups(2.0 * squares / (size - 1.0).clamp(min=1.0), size > 1)
+
+
+def pointwise_mse(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
+    """Mean of (s - t)^2 over rows: the student learns the teacher's absolute score (Ba & Caruana 2014, arXiv 1312.6184)."""
+    del groups, num_groups
+    return ((scores - targets) ** 2).mean()
+
+
+def bce(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
+    """Mean of -t log p - (1-t) log(1-p) with p = sigmoid(s), t a probability (Hinton et al. 2015, arXiv 1503.02531, two classes)."""
+    del groups, num_groups
+    return binary_cross_entropy_with_logits(scores, targets)
+
+
+def kl_listwise(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
+    """KL(softmax(t) || softmax(s)) over the items of each query, averaged over queries with at least two items here.
+
+    Top-one ListNet (Cao et al. 2007) minus the entropy of the teacher's list; blind to a constant per query, as margin-MSE is.
+    """
+    log_p, log_q = (_log_softmax(values, groups, num_groups) for values in (targets, scores))
+    size = group_sum(torch.ones_like(scores), groups, num_groups)
+    return mean_of_groups(group_sum(log_p.exp() * (log_p - log_q), groups, num_groups), size > 1)
+
+
+def ranknet(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
+    """Mean over each query's pairs with t_i > t_j of -log sigmoid(s_i - s_j), averaged over queries that have such a pair.
+
+    Source: Burges et al. 2005. Ties of the teacher teach nothing. Quadratic in the rows of the batch, unlike the others.
+    """
+    better = (targets[:, None] > targets[None, :]) & (groups[:, None] == groups[None, :])
+    cost = -logsigmoid(scores[:, None] - scores[None, :]).masked_fill(~better, 0.0)
+    pairs = group_sum(better.sum(1).to(scores.dtype), groups, num_groups)
+    return mean_of_groups(group_sum(cost.sum(1), groups, num_groups) / pairs.clamp(min=1.0), pairs > 0)
+
+
+def _log_softmax(values: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
+    lowest = torch.full((num_groups,), -torch.inf, dtype=values.dtype, device=values.device)
+    top = lowest.scatter_reduce(0, groups, values.detach(), "amax")
+    shifted = values - top[groups]
+    return shifted - group_sum(shifted.exp(), groups, num_groups).log()[groups]
+
+
+LOSSES: dict[str, Loss] = {
+    "margin_mse": margin_mse,
+    "pointwise_mse": pointwise_mse,
+    "bce": bce,
+    "kl_listwise": kl_listwise,
+    "ranknet": ranknet,
+}
+PAIRWISE = ("margin_mse", "kl_listwise", "ranknet")

@@ -1,0 +1,140 @@
+"""Train a student on a teacher's soft targets."""
+
+import hashlib
+import logging
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from components.shared import storage
+from components.shared.errors import InputError
+from components.shared.models import folder
+from components.shared.models.inputs import model_texts
+from components.shared.models.scoring import pick_device
+from components.shared.report import Report
+from components.shared.tables import read_table
+from components.shared.tracking import Tracker
+from components.shared.training import Checkpoints, Curve, fit
+from components.train_student.agreement import agreement
+from components.train_student.batches import grouped_batches
+from components.train_student.config import TrainStudentConfig
+from components.train_student.losses import LOSSES, pointwise_mse
+from components.train_student.students import BiEncoder, CrossEncoder, Student, save_student, set_dropout
+from components.train_student.targets import Lessons, make_lessons
+
+logger = logging.getLogger(__name__)
+
+BASES = {"cross_encoder": ("encoder", "cross_encoder"), "bi_encoder": ("encoder", "bi_encoder")}
+
+
+def run(
+    config: TrainStudentConfig, *, encoder: str, items: str, queries: str, pairs: str, soft_targets: str, model: str, tracker: Tracker
+) -> Report:
+    """Fit `config.architecture`, starting from `encoder`, to the soft targets of `pairs`, and write the model folder.
+
+    Raises:
+        InputError: for tables or models that do not fit together, training that diverges, or a student that has collapsed.
+    """
+    source = folder.fetch(encoder)
+    base = folder.read_spec(source)
+    if base.kind not in BASES[config.architecture]:
+        raise InputError(
+            f"encoder '{encoder}' is a {base.kind}; a {config.architecture} starts from {' or '.join(BASES[config.architecture])}"
+        )
+    query_table = read_table(queries, "queries")
+    pool = read_table(pairs, "pairs", ["pair_id", "query_id", "item_id"])
+    labels = read_table(soft_targets, "soft_targets", ["pair_id", "query_id", "item_id", "score"])
+    lessons = make_lessons(config, pool, labels, query_table)
+    spec = folder.ModelSpec(config.architecture, min(config.max_tokens, base.max_tokens), source=encoder)
+    texts = model_texts(spec, lessons.pairs, query_table, read_table(items, "items"), None)
+    torch.manual_seed(config.seed)
+    tokenizer, network = folder.load_tokenizer(source), folder.load_model(source, spec)
+    student = _build(config, spec, network, tokenizer, texts, lessons)
+    logger.info("%d pairs to learn from, %d held out", len(lessons.training()), len(lessons.validation()))
+    identity = _identity(config, encoder, items, queries, pairs, soft_targets)
+    checkpoints = Checkpoints(storage.normalise(model) + ".checkpoints", identity)
+    curve = _train(config, student, lessons, checkpoints, tracker)
+    final = _validate(config, student, lessons)
+    save_student(model, network, tokenizer, spec)
+    storage.remove(checkpoints.uri)
+    return _report(pool, lessons, curve, final, student)
+
+
+def _build(config: TrainStudentConfig, spec: folder.ModelSpec, network: Any, tokenizer: Any, texts: tuple, lessons: Lessons) -> Student:
+    if config.dropout is not None:
+        set_dropout(network, config.dropout)
+    limits = {"max_tokens": spec.max_tokens, "batch_tokens": config.batch_tokens}
+    if spec.kind == "cross_encoder":
+        student: Student = CrossEncoder(network, tokenizer, texts, **limits)
+    else:
+        student = BiEncoder(network, tokenizer, texts, **limits, scale=lessons.spread())
+    return student.to(pick_device())
+
+
+def _loss(config: TrainStudentConfig, scores: torch.Tensor, lessons: Lessons, rows: np.ndarray) -> torch.Tensor:
+    """The configured loss of `rows`, plus the pointwise anchor."""
+    found, number = np.unique(lessons.query[rows], return_inverse=True)
+    targets, groups = (torch.from_numpy(values).to(scores.device) for values in (lessons.targets[rows], number))
+    loss = LOSSES[config.loss](scores, targets, groups, len(found))
+    if config.pointwise_weight:
+        loss = loss + config.pointwise_weight * pointwise_mse(scores, targets, groups, len(found))
+    return loss
+
+
+def _train(config: TrainStudentConfig, student: Student, lessons: Lessons, checkpoints: Checkpoints, tracker: Tracker) -> Curve:
+    rows = lessons.training()
+
+    def batches_of_epoch(epoch: int) -> list[np.ndarray]:
+        return grouped_batches(
+            lessons.query, rows, epoch,
+            queries_per_batch=config.queries_per_batch, items_per_query=config.items_per_query, seed=config.seed,
+        )  # fmt: skip
+
+    steps_of_epoch = len(batches_of_epoch(0))
+    num_steps = steps_of_epoch * config.num_epochs
+
+    def at_epoch_end(step: int) -> None:
+        if step % steps_of_epoch == 0 and step < num_steps:
+            tracker.metrics(_validate(config, student, lessons), step=step)
+
+    return fit(
+        student,
+        batches_of_epoch,
+        lambda network, chosen: _loss(config, network(chosen), lessons, chosen),
+        num_steps=num_steps,
+        learning_rate=config.learning_rate,
+        warmup_share=config.warmup_share,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        precision=config.precision,
+        seed=config.seed,
+        tracker=tracker,
+        on_step=at_epoch_end,
+        checkpoints=checkpoints,
+        checkpoint_steps=config.checkpoint_steps,
+    )
+
+
+def _validate(config: TrainStudentConfig, student: Student, lessons: Lessons) -> dict[str, float]:
+    """Loss and agreement with the teacher on queries that the student has not seen."""
+    rows = lessons.validation()
+    scores = student.predict(rows)
+    loss = float(_loss(config, torch.from_numpy(scores).float(), lessons, rows))
+    found = {"loss": loss, **agreement(scores, lessons.gains[rows].astype(np.float64), lessons.query[rows])}
+    logger.info("validation: %s", ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
+    return {f"validation.{name}": value for name, value in found.items()}
+
+
+def _identity(config: TrainStudentConfig, *uris: str) -> str:
+    """What a checkpoint must have been made from to be used again."""
+    parts = [config.model_dump_json(), *(storage.listing_digest(uri) for uri in uris)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _report(pool: pa.Table, lessons: Lessons, curve: Curve, final: dict[str, float], student: Student) -> Report:
+    metrics = {**curve.metrics(), **final, "num_validation_pairs": float(len(lessons.validation()))}
+    if isinstance(student, BiEncoder):
+        metrics["scale"] = float(student.scale().detach())
+    return Report(read=pool.num_rows, kept=lessons.pairs.num_rows, dropped=lessons.dropped, metrics=metrics)

@@ -1,0 +1,125 @@
+"""The two architectures as trainable modules, and their folders, which sentence-transformers opens as well."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from components.shared import storage
+from components.shared.models import folder
+from components.shared.models.batches import token_batches
+from components.shared.models.scoring import mean_pool
+from components.shared.training import Encoded
+
+SCALE_SPEED = 100.0
+"""Scale and offset move by SCALE_SPEED x learning rate per step of Adam; at an encoder's rate alone they would stand still."""
+
+
+class Student(nn.Module):
+    """A network with the texts of all rows, tokenised once; `forward` scores rows."""
+
+    def __init__(self, network: Any, batch_tokens: int) -> None:
+        super().__init__()
+        self.network, self.batch_tokens = network, batch_tokens
+
+    def forward(self, rows: np.ndarray) -> torch.Tensor:
+        """Raw scores [rows], float32."""
+        raise NotImplementedError
+
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def in_passes(self, tokens: Encoded, rows: np.ndarray, width: int) -> torch.Tensor:
+        """`one_pass` over length-sorted parts of `rows`, back in order [rows, width]; exact, and it saves most padding."""
+        parts = token_batches(tokens.lengths[rows], self.batch_tokens)
+        outputs = [self.one_pass(tokens.batch(rows[part].tolist(), self.device())).float() for part in parts]
+        back = np.argsort(np.concatenate(parts), kind="stable")
+        return torch.cat(outputs).reshape(-1, width)[torch.from_numpy(back).to(self.device())]
+
+    def one_pass(self, batch: Any) -> torch.Tensor:
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def predict(self, rows: np.ndarray, chunk: int = 2048) -> np.ndarray:
+        """Scores of any number of rows [rows], float64, in evaluation mode."""
+        was_training = self.training
+        self.eval()
+        pieces = [self(rows[at : at + chunk]).cpu().numpy() for at in range(0, len(rows), chunk)]
+        self.train(was_training)
+        return np.concatenate(pieces).astype(np.float64)
+
+
+class CrossEncoder(Student):
+    """Query and item read together; the score is the head's one logit."""
+
+    def __init__(self, network: Any, tokenizer: Any, texts: tuple[list[str], list[str]], *, max_tokens: int, batch_tokens: int) -> None:
+        super().__init__(network, batch_tokens)
+        self.tokens = Encoded.of(tokenizer, *texts, max_tokens=max_tokens)
+
+    def forward(self, rows: np.ndarray) -> torch.Tensor:
+        return self.in_passes(self.tokens, rows, 1)[:, 0]
+
+    def one_pass(self, batch: Any) -> torch.Tensor:
+        return self.network(**batch).logits
+
+
+class BiEncoder(Student):
+    """A vector for each text by the same network; the score is scale x cosine + offset, both learnt, order by cosine alone.
+
+    Args:
+        scale: where the scale starts: the spread of the targets within queries, so that cosines 0 to 1 span them.
+    """
+
+    def __init__(
+        self, network: Any, tokenizer: Any, texts: tuple[list[str], list[str]], *, max_tokens: int, batch_tokens: int, scale: float
+    ) -> None:
+        super().__init__(network, batch_tokens)
+        distinct, number = np.unique(np.asarray([*texts[0], *texts[1]], dtype=object).astype(str), return_inverse=True)
+        self.left, self.right = number[: len(texts[0])], number[len(texts[0]) :]
+        self.tokens = Encoded.of(tokenizer, distinct.tolist(), max_tokens=max_tokens)
+        self.start = scale
+        self.growth, self.shift = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+
+    def scale(self) -> torch.Tensor:
+        return self.start * torch.exp(SCALE_SPEED * self.growth)
+
+    def forward(self, rows: np.ndarray) -> torch.Tensor:
+        texts, number = np.unique(np.concatenate([self.left[rows], self.right[rows]]), return_inverse=True)
+        vectors = self.in_passes(self.tokens, texts, int(self.network.config.hidden_size))
+        left, right = (vectors[torch.from_numpy(half).to(self.device())] for half in np.split(number, 2))
+        return self.scale() * (left * right).sum(-1) + SCALE_SPEED * self.shift
+
+    def one_pass(self, batch: Any) -> torch.Tensor:
+        return mean_pool(self.network(**batch).last_hidden_state.float(), batch["attention_mask"])
+
+
+def set_dropout(network: nn.Module, share: float) -> None:
+    """Use one dropout share in all of a network; its saved settings keep their own."""
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+
+
+def save_student(uri: str, network: Any, tokenizer: Any, spec: folder.ModelSpec) -> None:
+    """Publish the model folder; `CrossEncoder(folder)` and `SentenceTransformer(folder)` of sentence-transformers open it too."""
+    storage.remove(storage.join(uri, folder.SPEC))
+    tokenizer.model_max_length = spec.max_tokens
+    if spec.kind == "cross_encoder":
+        # its own default is a sigmoid; with the identity, its scores are ours
+        network.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
+    else:
+        _write_modules(uri, int(network.config.hidden_size), spec.max_tokens)
+    folder.save(uri, network, tokenizer, spec)
+
+
+def _write_modules(uri: str, width: int, max_tokens: int) -> None:
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    listed = [
+        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for number, (path, kind) in enumerate(modules)
+    ]
+    storage.write_json(storage.join(uri, "modules.json"), listed)
+    storage.write_json(storage.join(uri, "sentence_bert_config.json"), {"max_seq_length": max_tokens, "do_lower_case": False})
+    storage.write_json(storage.join(uri, "1_Pooling/config.json"), {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True})
+    storage.write_json(storage.join(uri, "2_Normalize/config.json"), {})

@@ -1,0 +1,41 @@
+"""kfp door of train_teacher."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Dataset, Input, Markdown, Model, Output
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False, packages_to_install=[])
+def train_teacher(
+    config: dict,
+    section: str,
+    workspace: str,
+    run_id: str,
+    card: Input[Artifact],
+    encoder: Input[Model],
+    items: Input[Dataset],
+    queries: Input[Dataset],
+    judgments: Input[Dataset],
+    neighbors: Input[Dataset],
+    model: Output[Model],
+    summary: Output[Markdown],
+):
+    """Train the teacher on judgments and behavior neighbors.
+
+    Args:
+        card: grades and their gains.
+        encoder: model folder to start from.
+        items: catalogue.
+        queries: queries with their split.
+        judgments: human grades; only split train is learnt from.
+        neighbors: behavior neighbors of queries and items.
+        model: address of the teacher's model folder.
+        summary: losses and validation metrics.
+    """
+    from components.shared.handover import perform
+    from components.train_teacher.config import TrainTeacherConfig
+
+    perform(
+        "components.train_teacher.step", TrainTeacherConfig, section=section, config=config, workspace=workspace, run_id=run_id,
+        inputs={"card": card, "encoder": encoder, "items": items, "queries": queries, "judgments": judgments, "neighbors": neighbors},
+        outputs={"model": model}, pages={"summary": summary},
+    )  # fmt: skip

@@ -1,0 +1,52 @@
+"""Settings of train_teacher (recipe section `teacher`)."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from components.shared.config import StepConfig
+
+
+class TrainTeacherConfig(StepConfig):
+    """What the teacher learns from, how long, and on how many processes."""
+
+    folding: Literal["card", "walmart", "grades"] = Field(
+        "card",
+        description="Targets: 'card' = each grade with a share of its neighboring grades, 'grades' = one grade only, "
+        "'walmart' = grades folded to 1, 0.5, 0 and cross-entropy on the expected gain.",
+    )
+    smoothing: float = Field(0.1, ge=0, lt=1, description="Probability that folding 'card' moves to the grades beside the judged one.")
+    balance: float = Field(
+        0.0, ge=0, le=1, description="Weight of a grade is its frequency to the power of minus this; 0 weighs all alike."
+    )
+    num_neighbors: int = Field(3, ge=0, description="Behavior neighbors shown per side; 0 shows none.")
+    neighbor_dropout: float = Field(
+        0.3, ge=0, le=1, description="Share of training pairs, drawn anew every epoch, shown without neighbors."
+    )
+    validation_share: float = Field(0.1, ge=0, lt=1, description="Share of the training queries held out to report on.")
+    max_tokens: int = Field(160, ge=8, description="Longest prompt, in tokens; what is longer is cut.")
+    num_epochs: int = Field(3, ge=1, description="Passes over the training pairs.")
+    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate.")
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decay of matrices.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients longer than this are cut to it.")
+    batch_size: int = Field(0, ge=0, description="Pairs of a batch over all processes; 0 to use batch_tokens.")
+    batch_tokens: int = Field(4096, ge=64, description="Tokens of a batch over all processes, padding included.")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="'auto' is bf16 where the hardware has it, else fp32.")
+    lora_rank: int = Field(0, ge=0, description="Rank of LoRA adapters on all linear layers, merged when saved; 0 trains all weights.")
+    activation_checkpointing: bool = Field(False, description="Compute activations twice to hold fewer of them in memory.")
+    num_processes: int = Field(1, ge=1, description="Processes on this machine; more than one trains with DeepSpeed.")
+    zero_stage: int = Field(0, ge=0, le=3, description="DeepSpeed ZeRO stage; with several processes 0 means plain data parallelism.")
+    timeout_s: int = Field(86_400, ge=1, description="Longest that training on several processes may take, in seconds.")
+    checkpoint_steps: int = Field(200, ge=0, description="Steps between checkpoints; 0 writes none.")
+    log_steps: int = Field(10, ge=1, description="Steps between two points of the loss curve.")
+    seed: int = Field(7, ge=0, description="Seed of everything random.")
+
+    @model_validator(mode="after")
+    def _batches_reach_all(self) -> Self:
+        if self.batch_size and self.batch_size < self.num_processes:
+            raise ValueError(f"batch_size {self.batch_size} is smaller than num_processes {self.num_processes}")
+        return self
+
+    def distributed(self) -> bool:
+        return self.num_processes > 1 or self.zero_stage > 0

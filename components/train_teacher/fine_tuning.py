@@ -1,0 +1,129 @@
+"""Fine-tuning itself, the same on one process and on many."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from components.shared.errors import InputError
+from components.shared.models import folder
+from components.shared.models.scoring import pick_device
+from components.shared.tracking import Tracker
+from components.shared.training import Checkpoints, Curve, Stepper, fit
+from components.train_teacher import targets
+from components.train_teacher.config import TrainTeacherConfig
+from components.train_teacher.examples import Examples, Objective, Sources, Tables, identity_of, read_tables
+
+LORA_DROPOUT = 0.05
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that train together. `wrap` turns a network into (what is called in the loss, how it is updated)."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device | None = None
+    wrap: Callable[[torch.nn.Module], tuple[torch.nn.Module, Stepper]] | None = None
+    before_export: Callable[[], None] = lambda: None
+
+    def share_of(self, rows: np.ndarray) -> tuple[np.ndarray, float]:
+        """This process's part of a batch, and the weight that makes the mean over processes the mean over the batch."""
+        mine = rows[self.rank :: self.size]
+        return (mine, len(mine) * self.size / len(rows)) if len(mine) else (rows[:1], 0.0)
+
+
+def teacher_spec(path: Path, config: TrainTeacherConfig, gains: list[float]) -> folder.ModelSpec:
+    """What the trained folder will say of itself.
+
+    Raises:
+        InputError: when the encoder cannot read `max_tokens`, or is no encoder.
+    """
+    given = folder.read_spec(path)
+    if given.kind not in ("encoder", "teacher"):
+        raise InputError(f"encoder '{path}' is a {given.kind}; a teacher starts from an encoder (or from another teacher)")
+    limit = folder.AutoConfig.from_pretrained(path, trust_remote_code=False).max_position_embeddings
+    if config.max_tokens > limit:
+        raise InputError(f"key 'max_tokens' = {config.max_tokens}: the encoder '{path}' reads at most {limit} tokens; lower it")
+    return folder.ModelSpec(
+        "teacher",
+        config.max_tokens,
+        gains=targets.folded_gains(gains, config.folding),
+        num_neighbors=config.num_neighbors,
+        source=given.source,
+    )
+
+
+def build_network(path: Path, spec: folder.ModelSpec, config: TrainTeacherConfig) -> Any:
+    """The classifier with a head drawn from `config.seed`, wrapped in LoRA adapters where asked for."""
+    torch.manual_seed(config.seed)
+    network = folder.load_model(path, spec)
+    if config.activation_checkpointing:
+        network.gradient_checkpointing_enable()
+        network.enable_input_require_grads()
+    if not config.lora_rank:
+        return network
+    from peft import LoraConfig, TaskType, get_peft_model  # noqa: PLC0415 - loads slowly and only LoRA needs it
+
+    adapters = LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=config.lora_rank,
+        lora_alpha=2 * config.lora_rank,
+        lora_dropout=LORA_DROPOUT,
+        target_modules="all-linear",
+    )
+    # adapters in another dtype than the head break ZeRO-3's flat buffers (deepspeed#8072)
+    return get_peft_model(network, adapters, autocast_adapter_dtype=False)
+
+
+def fine_tune(
+    config: TrainTeacherConfig, sources: Sources, model: str, tracker: Tracker, world: World, tables: Tables | None = None
+) -> Curve:
+    """Train and write the model folder `model` (by the first process); checkpoints go to `<model>-checkpoints`."""
+    tables = tables or read_tables(sources, config)
+    path = folder.fetch(sources.encoder)
+    spec = teacher_spec(path, config, tables.card.gains())
+    tokenizer = folder.load_tokenizer(path)
+    examples = Examples.of(tables, spec, tokenizer, config)
+    device = world.device or pick_device()
+    network = build_network(path, spec, config).to(device)
+    trained, stepper = world.wrap(network) if world.wrap else (network, None)
+    objective = Objective(examples, spec.gains, config, device)
+
+    def loss_of(called: torch.nn.Module, rows: np.ndarray) -> torch.Tensor:
+        mine, weight = world.share_of(rows)
+        return objective(called, mine) * weight
+
+    curve = fit(
+        trained, lambda epoch: examples.batches(epoch, config), loss_of,
+        num_steps=sum(len(examples.batches(epoch, config)) for epoch in range(config.num_epochs)),
+        learning_rate=config.learning_rate, warmup_share=config.warmup_share, weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm, precision=config.precision, seed=config.seed, tracker=tracker, log_steps=config.log_steps,
+        checkpoints=Checkpoints(model + "-checkpoints", identity_of(sources, config), writes=world.rank == 0),
+        checkpoint_steps=config.checkpoint_steps, stepper=stepper,
+    )  # fmt: skip
+    weights = stepper.tensors() if stepper else None
+    if world.rank == 0:
+        world.before_export()
+        export(model, network if weights is None else _rebuilt(path, spec, config, weights), tokenizer, spec)
+    return curve
+
+
+def _rebuilt(path: Path, spec: folder.ModelSpec, config: TrainTeacherConfig, weights: dict[str, torch.Tensor]) -> Any:
+    """The network again, whole and in this process, from the encoder and the trained weights that were gathered."""
+    network = build_network(path, spec, config)
+    named = dict(network.named_parameters())
+    with torch.no_grad():
+        for key, value in weights.items():
+            if key.startswith("weights/"):
+                named[key.removeprefix("weights/")].copy_(value)
+    return network
+
+
+def export(model: str, network: Any, tokenizer: Any, spec: folder.ModelSpec) -> None:
+    """Write the model folder, with adapters merged into the weights."""
+    whole = network.merge_and_unload() if hasattr(network, "merge_and_unload") else network
+    folder.save(model, whole.cpu(), tokenizer, spec)

@@ -1,0 +1,180 @@
+"""The teacher's training on several processes: what `torchrun -m components.train_teacher.trainer --job job.json` runs.
+
+DeepSpeed shards optimizer state (ZeRO 1), gradients (2) and weights (3). Data, losses, schedule and the checkpoint format are those of
+one process, so a run may go on with another number of processes.
+"""
+
+import argparse
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed import ops
+from deepspeed.utils import (
+    safe_get_full_fp32_param,
+    safe_get_full_optimizer_state,
+    safe_get_local_fp32_param,
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_optimizer_state,
+)
+from deepspeed.utils.mixed_precision_linkage import lazy_init_hp_params_optimizer_state
+from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
+
+from components.shared.errors import InputError, TemporaryError
+from components.shared.launch import refuse
+from components.shared.tracking import NullTracker
+from components.shared.training import decay_groups, resolve_precision
+from components.train_teacher.config import TrainTeacherConfig
+from components.train_teacher.examples import Sources
+from components.train_teacher.fine_tuning import World, fine_tune
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def zero_settings(config: TrainTeacherConfig) -> dict[str, Any]:
+    """DeepSpeed's settings. We cut batches and set the learning rate ourselves, so the batch size here is a formality."""
+    return {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": config.max_grad_norm,
+        "zero_optimization": {"stage": max(1, config.zero_stage)},
+        "bf16": {"enabled": resolve_precision(config.precision) == "bf16"},
+        "zero_allow_untested_optimizer": True,  # torch's AdamW: DeepSpeed's own would be compiled on first use, which wants a compiler
+        "steps_per_print": 10**9,
+    }
+
+
+class ZeroStepper:
+    """A DeepSpeed engine behind the `Stepper` interface."""
+
+    def __init__(self, engine: Any, named: dict[str, torch.nn.Parameter], stage: int) -> None:
+        self.engine, self.named, self.stage = engine, named, stage
+
+    def step(self, loss: torch.Tensor, learning_rate: float) -> tuple[float, float]:
+        total = loss.detach().float().clone()
+        torch.distributed.all_reduce(total)
+        value = float(total) / torch.distributed.get_world_size()
+        if not math.isfinite(value):
+            return value, math.nan
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.engine.backward(loss)
+        self.engine.step()
+        return value, float(self.engine.get_global_grad_norm() or 0.0)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Whole float32 tensors, gathered from all processes (every process must call)."""
+        self._link_moments()
+        gathered: dict[str, Any] = {}
+        for name, value in self.named.items():
+            gathered[f"weights/{name}"] = safe_get_full_fp32_param(value)
+            gathered |= {f"{key}/{name}": safe_get_full_optimizer_state(value, key) for key in MOMENTS}
+        return {key: value.detach().float().cpu().clone() for key, value in gathered.items()}
+
+    def restore(self, tensors: dict[str, torch.Tensor], step: int) -> None:
+        self._make_moments(step)
+        for name, value in self.named.items():
+            kept = {key: tensors[f"{key}/{name}"].to(self.engine.device) for key in ("weights", *MOMENTS)}
+            if self.stage == 3:
+                self._restore_partition(value, kept)
+                continue
+            value.data.copy_(kept["weights"])
+            safe_set_full_fp32_param(value, kept["weights"])
+            for key in MOMENTS:
+                safe_set_full_optimizer_state(value, kept[key], key)
+
+    def _make_moments(self, step: int) -> None:
+        """DeepSpeed makes optimizer state at the first step; a resumed run needs it before."""
+        outer = self.engine.optimizer
+        flat = outer.fp32_partitioned_groups_flat if self.stage == 3 else outer.single_partition_of_fp32_groups
+        for partition in flat:
+            moments = {key: torch.zeros_like(partition) for key in MOMENTS}
+            outer.optimizer.state[partition] = {"step": torch.tensor(float(step), device=partition.device), **moments}
+        self._link_moments()
+
+    def _link_moments(self) -> None:
+        """DeepSpeed 0.19 links weights to their optimizer state when the first parameter group has moved, so never for the second."""
+        outer = self.engine.optimizer
+        for index, partition in enumerate(outer.single_partition_of_fp32_groups if self.stage < 3 else []):
+            lazy_init_hp_params_optimizer_state(outer.bit16_groups[index], partition, outer.optimizer.state)
+
+    def _restore_partition(self, value: torch.nn.Parameter, kept: Mapping[str, torch.Tensor]) -> None:
+        with deepspeed.zero.GatheredParameters([value], modifier_rank=0):
+            if torch.distributed.get_rank() == 0:
+                value.data.copy_(kept["weights"])
+        size = safe_get_local_fp32_param(value).numel()
+        start = size * torch.distributed.get_rank()
+        for key, whole in kept.items():
+            padded = torch.zeros(size * torch.distributed.get_world_size(), device=whole.device)
+            padded[: whole.numel()] = whole.flatten()
+            part = padded[start : start + size]
+            if key == "weights":
+                safe_set_local_fp32_param(value, part)
+            else:
+                safe_set_local_optimizer_state(value, part, key)
+
+
+class LineTracker(NullTracker):
+    """Writes metrics as JSON lines, which the process that launched us passes on while we train."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        super().metrics(values, step)
+        with self.file.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps({"values": dict(values), "step": step}) + "\n")
+
+
+def train(folder: Path, job: dict[str, Any]) -> None:
+    """Train in a world that torchrun has set up; the first process writes the model and `curve.json`."""
+    config = TrainTeacherConfig.from_mapping(job["config"], section="teacher")
+    # without this DeepSpeed compiles a communication kernel on CPU, and ends where there is no compiler
+    ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    on_gpu = torch.cuda.is_available()
+    deepspeed.init_distributed("nccl" if on_gpu else "gloo", verbose=False)
+    rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    device = torch.device(f"cuda:{os.environ['LOCAL_RANK']}") if on_gpu else torch.device("cpu")
+    settings = zero_settings(config)
+    # as long as this object lives, from_pretrained loads each weight in parts (ZeRO 3)
+    partitioned = HfDeepSpeedConfig(settings) if config.zero_stage == 3 else None
+
+    def wrap(network: torch.nn.Module) -> tuple[torch.nn.Module, ZeroStepper]:
+        named = {name: value for name, value in network.named_parameters() if value.requires_grad}
+        optimizer = torch.optim.AdamW(decay_groups(named, config.weight_decay), lr=0.0)
+        engine, *_ = deepspeed.initialize(model=network, optimizer=optimizer, config=settings)
+        return engine, ZeroStepper(engine, named, max(1, config.zero_stage))
+
+    tracker = LineTracker(folder / "metrics.jsonl") if rank == 0 else NullTracker()
+    world = World(rank, size, device, wrap, unset_hf_deepspeed_config)
+    curve = fine_tune(config, Sources(**job["sources"]), job["model"], tracker, world)
+    del partitioned
+    if rank == 0:
+        (folder / "curve.json").write_text(json.dumps(vars(curve)), encoding="utf-8")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="components.train_teacher.trainer", description=__doc__)
+    parser.add_argument("--job", type=Path, required=True, help="JSON file with config, sources and model")
+    file = parser.parse_args().job
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    try:
+        train(file.parent, json.loads(file.read_text(encoding="utf-8")))
+    except (InputError, TemporaryError) as error:
+        return refuse(file.parent, error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Where each task runs: image, size, retries, environment. One call places all tasks of a pipeline.
+
+Secrets never pass through here: on a cluster a task gets the *names* of a secret and a config map, whose content the cluster puts
+into its environment.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from kfp import dsl, kubernetes
+
+from components.shared.errors import InputError
+
+PROFILES = ("laptop", "cluster")
+MLFLOW_CONFIG_MAP = "mlflow"
+MLFLOW_SECRET = "mlflow-credentials"
+CLIENT_SALT_SECRET = "log-client-salt"
+LAST_STEP = "promote-model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What one task gets on a cluster."""
+
+    cpu: str = "2"
+    memory: str = "8Gi"
+    gpus: int = 0
+    shared_memory: str = ""
+    timeout_s: int = 3600
+    num_retries: int = 2
+
+
+GPU = Place(cpu="8", memory="64Gi", gpus=1, shared_memory="16Gi", timeout_s=12 * 3600)
+PLACES: dict[str, Place] = {
+    "simulate-shop": Place(cpu="1", memory="2Gi"),
+    "import-dataset": Place(),
+    "extract-logs": Place(cpu="8", memory="32Gi"),
+    "retrieve-neighbors": Place(cpu="8", memory="32Gi"),
+    "prepare-encoder": Place(memory="32Gi"),
+    "train-teacher": Place(cpu="32", memory="256Gi", gpus=8, shared_memory="64Gi", timeout_s=24 * 3600),
+    "build-pool": Place(cpu="4", memory="32Gi"),
+    "score-pairs": GPU,
+    "train-student": GPU,
+    "evaluate-rankings": Place(cpu="4", memory="16Gi"),
+    "promote-model": Place(),
+}
+
+
+@dataclass(frozen=True)
+class Images:
+    """Image references by kind of task; pinned by digest, because the same tag may hold other code tomorrow."""
+
+    cpu: str
+    gpu: str
+
+    def check(self) -> "Images":
+        """Raises InputError unless both are pinned by digest."""
+        for kind, image in (("cpu", self.cpu), ("gpu", self.gpu)):
+            if "@sha256:" not in image:
+                raise InputError(f"{kind} image '{image}' is not pinned; give --{kind}-image REPOSITORY@sha256:DIGEST")
+        return self
+
+
+def place(tasks: Iterable[dsl.PipelineTask], profile: str, images: Images | None = None, tags: Mapping[str, str] | None = None) -> None:
+    """Place all tasks. kfp's own cache is off everywhere: its key sees the image's name, not the code in it."""
+    if profile not in PROFILES:
+        raise InputError(f"profile '{profile}' is not known; use one of {', '.join(PROFILES)}")
+    if profile == "cluster" and images is None:
+        raise InputError("profile 'cluster' needs images; give --cpu-image and --gpu-image")
+    for task in tasks:
+        task.set_caching_options(False)
+        if images is not None and profile == "cluster":
+            _place_on_cluster(task, images.check(), tags or {})
+
+
+def _place_on_cluster(task: dsl.PipelineTask, images: Images, tags: Mapping[str, str]) -> None:
+    room = task.component_spec.name
+    wanted = PLACES[room]
+    task.set_container_image(images.gpu if wanted.gpus else images.cpu)
+    task.set_cpu_request(wanted.cpu).set_memory_request(wanted.memory).set_memory_limit(wanted.memory)
+    # an abrupt pod deletion is retried only where the cluster's retryPolicy says so (kubeflow/pipelines#14266); steps resume by themselves
+    task.set_retry(num_retries=wanted.num_retries, backoff_duration="60s", backoff_factor=2, backoff_max_duration="600s")
+    kubernetes.set_timeout(task, wanted.timeout_s)
+    kubernetes.set_image_pull_policy(task, "IfNotPresent")
+    if wanted.gpus:
+        task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(wanted.gpus)
+        kubernetes.add_toleration(task, key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
+        kubernetes.empty_dir_mount(task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=wanted.shared_memory)
+    kubernetes.use_config_map_as_env(task, MLFLOW_CONFIG_MAP, {"tracking_uri": "MLFLOW_TRACKING_URI"}, optional=True)
+    credentials = {"username": "MLFLOW_TRACKING_USERNAME", "password": "MLFLOW_TRACKING_PASSWORD"}
+    kubernetes.use_secret_as_env(task, MLFLOW_SECRET, credentials, optional=True)
+    if room == "extract-logs":
+        kubernetes.use_secret_as_env(task, CLIENT_SALT_SECRET, {"salt": "LOG_CLIENT_SALT"}, optional=False)
+    hub = {} if room == "prepare-encoder" else {"HF_HUB_OFFLINE": "1"}
+    for name, value in {**hub, "TOKENIZERS_PARALLELISM": "false", **tags}.items():
+        task.set_env_variable(name, value)
+    if room == LAST_STEP:
+        task.set_env_variable("RELEVANCE_LAST_STEP", "1")
+
+
+def images_of_environment() -> Images:
+    """Images named by the environment of whoever compiles; empty where unset."""
+    return Images(os.environ.get("RELEVANCE_CPU_IMAGE", ""), os.environ.get("RELEVANCE_GPU_IMAGE", ""))

@@ -1,0 +1,130 @@
+"""Bots, personal data, rewordings, interactions, segments: hand-made rows and values computed by hand."""
+
+import duckdb
+import pytest
+from tiny_ubi import DAY, event, search
+
+from components.extract_logs import privacy
+
+
+@pytest.fixture
+def sql():
+    connection = duckdb.connect()
+    privacy.define_scrub(connection)
+    privacy.define_hash(connection, b"pepper")
+    yield lambda text, *values: connection.execute(text, values).fetchall()[0][0]
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("typed", "clean"),
+    [
+        ("mail to maria.42+x@shop.example.com please", "mail to <email> please"),
+        ("+1 202 555 0123", "<phone>"),
+        ("(202) 555-0123", "<phone>"),
+        ("0171 1234567", "<phone>"),
+        ("4111 1111 1111 1111", "<card>"),
+        ("4111 1111 1111 1112", "<card>"),  # fails Luhn, but nothing else is written in four groups of four
+        ("pay 378282246310005 now", "pay <card> now"),  # American Express test number, Luhn holds
+        ("378282246310006", "378282246310006"),  # Luhn fails: some other number
+        ("114-1234567-7654321", "<order>"),
+        ("order no. 114-1234567-7654321", "<order>"),
+        ("4111111111111111 and 5500005555555559", "<card> and <card>"),
+        ("4006381333931", "4006381333931"),  # a barcode (EAN-13)
+        ("iphone 13 pro max 128gb", "iphone 13 pro max 128gb"),
+        ("2x4x8 1/2-13 bolt 0.5", "2x4x8 1/2-13 bolt 0.5"),
+        ("5w-30 5 qt", "5w-30 5 qt"),
+    ],
+)
+def test_scrub(sql, typed, clean):
+    assert sql("SELECT scrub(?)", typed) == clean
+
+
+@pytest.mark.parametrize(("query", "only"), [("<email>", True), ("<order>, <phone>!", True), ("gift <email>", False), ("?!", False)])
+def test_only_placeholders(sql, query, only):
+    assert sql("SELECT only_placeholders(?)", query) is only
+
+
+@pytest.mark.parametrize(("digits", "valid"), [("79927398713", True), ("79927398710", False), ("4111111111111111", True)])
+def test_luhn(sql, digits, valid):
+    # 79927398713 from the right, every second doubled: 3+2+7+16->7+9+6+7+4+9+18->9+7 = 70, a multiple of ten
+    assert sql("SELECT luhn(?)", digits) is valid
+
+
+def test_hidden_is_hmac_sha256(sql):
+    assert f"{sql('SELECT hidden(?)', 'client-ü'):016x}" == privacy.hash_client(b"pepper", "client-ü")
+    assert sql("SELECT hidden(NULL)") is None
+
+
+def _searches(client, count, *, every_s=1.0, query="red shoes"):
+    ids = [f"{client}-{n}" for n in range(count)]
+    times = [1_715_335_200_000 + int(1000 * every_s * n) for n in range(count)]
+    return [search(query_id, query, client, time) for query_id, time in zip(ids, times, strict=True)]
+
+
+def test_bots_by_rate_by_impressions_without_clicks_and_by_top_clicks(extract):
+    rate = _searches("fast", 121)  # 121 searches in 121 seconds: more than 20 a minute for five minutes
+    slow = _searches("slow", 90, every_s=4)  # 15 a minute
+    viewer, clicker, shopper = (_searches(name, 60, every_s=90) for name in ("viewer", "clicker", "shopper"))
+    rows = [event(one["query_id"], client_id=one["client_id"]) for one in (*rate, *slow, *viewer, *clicker, *shopper)]
+    rows += [event(one["query_id"], "i2", position=2, client_id="viewer") for one in viewer]  # 120 impressions, no click
+    rows += [event(one["query_id"], action="click", position=1 + n % 2, client_id="clicker") for n, one in enumerate(clicker)]
+    rows += [event(one["query_id"], action="click", position=1 + n % 9, client_id="shopper") for n, one in enumerate(shopper)]
+    got = extract(rows, [*rate, *slow, *viewer, *clicker, *shopper], bot_impressions=110)
+    assert {name: got.report.metrics[f"bots.{name}"] for name in ("rate", "no_click", "top_click")} == {
+        "rate": 1.0, "no_click": 2.0, "top_click": 1.0  # the fast one also looks at 121 items without a click
+    }  # fmt: skip
+    assert got.report.dropped["bot"] == 121 + 120 + 120
+    assert got.table("queries")[0]["frequency"] == 90 + 60  # searches of bots do not make a query frequent
+
+
+def test_interactions_by_hand(extract):
+    second = f"{DAY}T10:00:09.000Z"
+    rows = [
+        event("q1", "a", position=1), event("q1", "b", position=4), event("q1", "b", "click", 4, timestamp=second),
+        event("q1", "b", "click", 4, timestamp=f"{DAY}T10:01:00Z"),  # a second click on the same result
+        event("q2", "b", position=2, client_id="c2"), event("q2", "b", "click", 2, client_id="c2"),
+        event("q2", "b", "add_to_cart", None, client_id="c2"), event("q2", "b", "purchase", None, client_id="c2"),
+        event("q2", "c", "click", 5, client_id="c2"),  # no impression recorded
+    ]  # fmt: skip
+    got = extract(rows, [search("q1", "red shoes"), search("q2", "RED shoes", "c2")]).table("interactions")
+    names = ("impressions", "clicks", "add_to_carts", "purchases", "clients", "corrected_impressions")
+    # propensity is 1/position: a 1/1; b 1/4 + 1/2; c 1/5
+    assert {row["item_id"]: tuple(row[name] for name in names) for row in got} == {
+        "a": (1, 0, 0, 0, 1, 1.0), "b": (2, 2, 1, 1, 2, 0.75), "c": (1, 1, 0, 0, 1, 0.2)
+    }  # fmt: skip
+    assert {(row["query"], str(row["day"])) for row in got} == {("red shoes", DAY)}
+
+
+def test_exponent_changes_the_correction(extract):
+    rows, queries = [event("q1", "a", position=4)], [search("q1", "red shoes")]
+    got = [extract(rows, queries, propensity_exponent=eta).table("interactions")[0]["corrected_impressions"] for eta in (0, 0.5, 2)]
+    assert got == [1.0, 0.5, 0.0625]  # 4^0, 4^-1/2, 4^-2
+
+
+def test_segments_by_share_of_traffic(extract):
+    # 10 searches: x 5, y 2, z 2, w 1. More frequent ones carry 0 | 5 | 5 | 9 of 10; head below 5, torso below 8
+    counts = {"x": 5, "y": 2, "z": 2, "w": 1}
+    queries = [search(f"{query}{n}", query) for query, count in counts.items() for n in range(count)]
+    judged = {"j1": ("X", "train"), "j2": ("x", "dev"), "j3": ("never", "test")}
+    got = extract([event(one["query_id"]) for one in queries], queries, judged=judged).table("queries")
+    assert {(row["query_id"] if row["split"] else row["query"]): (row["frequency"], row["segment"]) for row in got} == {
+        "j1": (5, "head"), "j2": (5, "head"), "j3": (0, "unseen"), "y": (2, "torso"), "z": (2, "torso"), "w": (1, "tail")
+    }  # fmt: skip
+    # sha256("w") = 50e721e49c013f00...
+    assert next(row["query_id"] for row in got if row["query"] == "w") == "q50e721e49c013f00"
+
+
+def test_evaluated_queries_and_their_rewordings_are_hidden_on_demand(extract):
+    texts = {
+        "same": "Wireless  Earbuds", "typo": "wireles earbuds", "half": "wirel", "half_words": "wireless earbuds black case",
+        "third": "wireless phone charger", "other": "red shoes",
+    }  # fmt: skip
+    queries = [search(query_id, query) for query_id, query in texts.items()]
+    judged = {"j1": ("red shoes", "train"), "j2": ("wireless earbuds", "test")}
+    rows = [event(query_id) for query_id in texts]
+    hidden = extract(rows, queries, judged=judged, hide_evaluated_queries=True)
+    assert {row["query"] for row in hidden.table("events")} == {"wireless phone charger", "red shoes"}
+    assert hidden.report.dropped["evaluated_query"] == 4
+    assert {row["query_id"]: row["segment"] for row in hidden.table("queries") if row["split"]} == {"j1": "head", "j2": "unseen"}
+    assert len(extract(rows, queries, judged=judged).table("events")) == 6

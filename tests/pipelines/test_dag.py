@@ -1,0 +1,105 @@
+"""The pipeline's edges, parameters and placement, seen in what is compiled."""
+
+import difflib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from components.shared.errors import InputError
+from pipelines import ir, recipe
+from pipelines.lint import lint
+from pipelines.placement import PLACES, Images
+
+GOLDEN = Path(__file__).parent / "golden_edges.txt"
+CPU, GPU = "registry.example/cpu@sha256:" + "a" * 64, "registry.example/gpu@sha256:" + "b" * 64
+
+
+@pytest.fixture(scope="module")
+def cluster_documents(tmp_path_factory):
+    """(pipeline document, platform document) of the cluster profile."""
+    target = tmp_path_factory.mktemp("ir") / "cluster.yaml"
+    tags = {"RELEVANCE_RECIPE": "cluster", "RELEVANCE_GIT_REVISION": "abc"}
+    ir.compile_pipeline(target, {**recipe.load("cluster"), "workspace": "gs://bucket/w"}, "cluster", Images(CPU, GPU), tags)
+    return list(yaml.safe_load_all(target.read_text()))
+
+
+def test_the_edges_are_the_ones_that_were_agreed(laptop):
+    wanted, found = GOLDEN.read_text().splitlines(), ir.edges(laptop)
+    difference = "\n".join(difflib.unified_diff(sorted(wanted), found, "tests/pipelines/golden_edges.txt", "compiled", lineterm="", n=0))
+    assert not difference, f"the DAG changed; if that is meant, edit the file:\n{difference}"
+
+
+def test_compiled_pipelines_are_sound(laptop, cluster_documents):
+    assert lint(laptop) == []
+    assert lint(cluster_documents[0]) == []
+
+
+def test_compiling_twice_gives_equal_bytes(laptop_file, tmp_path):
+    again = ir.compile_pipeline(tmp_path / "again.yaml", {**recipe.load("tiny"), "workspace": "file:///w"})
+    assert again.read_bytes() == laptop_file.read_bytes()
+
+
+def test_every_recipe_section_is_a_described_pipeline_parameter(laptop):
+    parameters = laptop["root"]["inputDefinitions"]["parameters"]
+    assert set(parameters) == {*recipe.SECTIONS, "workspace", "data", "date"}
+    assert [name for name, spec in parameters.items() if not spec.get("description")] == []
+    assert parameters["bi_encoder"]["defaultValue"]["architecture"] == "bi_encoder"
+
+
+def test_every_task_has_a_name_for_people_and_a_section_of_its_own(laptop):
+    tasks = ir.tasks_of(laptop).values()
+    assert all(task["taskInfo"]["name"][0].isupper() for task in tasks)
+    sections = [ir.section_of(task) for task in tasks]
+    assert len(sections) == len(set(sections)) == 18
+    assert {section for section in sections if not section.startswith("ranking_")} == set(recipe.SECTIONS) - {"ranking"}
+
+
+def test_on_a_cluster_tasks_get_pinned_images_sizes_and_names_of_secrets(cluster_documents):
+    document, platform = cluster_documents
+    executors = document["deploymentSpec"]["executors"]
+    images = {label: executor["container"]["image"] for label, executor in executors.items()}
+    assert {label for label, image in images.items() if image == GPU} == {
+        label for label in images if label.startswith(("exec-train-", "exec-score-"))
+    }
+    assert set(images.values()) == {CPU, GPU}
+    teacher = executors["exec-train-teacher"]["container"]["resources"]
+    assert (teacher["accelerator"]["resourceCount"], teacher["accelerator"]["resourceType"]) == ("8", "nvidia.com/gpu")
+    kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert {entry["secretName"] for entry in kubernetes["exec-extract-logs"]["secretAsEnv"]} == {"mlflow-credentials", "log-client-salt"}
+    assert kubernetes["exec-train-teacher"]["emptyDirMounts"][0]["mountPath"] == "/dev/shm"
+    assert "emptyDirMounts" not in kubernetes["exec-build-pool"]
+
+
+def test_only_the_encoder_may_ask_the_model_hub_and_only_the_last_step_closes_the_run(cluster_documents):
+    executors = cluster_documents[0]["deploymentSpec"]["executors"]
+    variables = {label: {one["name"]: one["value"] for one in executor["container"]["env"]} for label, executor in executors.items()}
+    assert {label for label, env in variables.items() if "HF_HUB_OFFLINE" not in env} == {"exec-prepare-encoder", "exec-prepare-encoder-2"}
+    assert [label for label, env in variables.items() if "RELEVANCE_LAST_STEP" in env] == ["exec-promote-model"]
+    assert all(env["RELEVANCE_RECIPE"] == "cluster" for env in variables.values())
+
+
+def test_every_room_has_a_place(laptop):
+    assert {name.replace("_", "-") for name in recipe.SECTIONS.values()} == set(PLACES)
+
+
+@pytest.mark.parametrize(
+    ("profile", "images", "message"),
+    [
+        ("cluster", None, "needs images"),
+        ("cluster", Images("registry.example/cpu:latest", GPU), "not pinned"),
+        ("moon", None, "use one of laptop, cluster"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused(tmp_path, profile, images, message):
+    with pytest.raises(InputError, match=message):
+        ir.compile_pipeline(tmp_path / "x.yaml", {"workspace": "w"}, profile, images)
+
+
+@pytest.mark.parametrize(("text", "message"), [(None, "does not exist"), ("a: [", "not valid YAML"), ("a: 1", "not a compiled pipeline")])
+def test_a_file_that_is_no_pipeline_is_refused(tmp_path, text, message):
+    path = tmp_path / "x.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        ir.read_ir(path)

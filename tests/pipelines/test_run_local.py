@@ -1,0 +1,160 @@
+"""What is refused before anything starts, and the small commands around a run."""
+
+import io
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from components.shared import spools
+from components.shared.errors import InputError
+from components.shared.tracking import SpoolTracker
+from pipelines import outcome, status, sync
+from pipelines.__main__ import main
+from pipelines.run_local import Request, check, check_data, check_date, code_digest, git_revision
+
+ROOT = Path(__file__).parents[2]
+
+
+def shown(table) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=200).print(table)
+    return [" ".join(line.split()) for line in out.getvalue().splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "/nowhere"], "data folder '/nowhere' does not exist; give the folder that holds dataset.yaml"),
+        (["--recipe", "huge"], "recipe 'huge' is not known; use one of cluster, esci_cpu, single_gpu, tiny"),
+        (["--set", "teacher.epochs=3"], "unknown key 'epochs'; known keys"),
+        (["--date", "yesterday"], "date 'yesterday' is not a day; write YYYY-MM-DD"),
+        (["--workspace", "gs://bucket/x"], "is not on this machine's disk"),
+    ],
+)
+def test_a_mistake_is_one_line_on_stderr_and_exit_code_2_before_anything_starts(tmp_path, options, message):
+    command = [sys.executable, "-m", "pipelines", "run", "--workspace", str(tmp_path / "work"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_folder_without_a_card_names_the_shapes_that_are_known(tmp_path):
+    with pytest.raises(InputError, match="empty"):
+        check_data(str(tmp_path))
+    (tmp_path / "clicks.csv").write_text("a,b\n")
+    with pytest.raises(InputError, match=r"has no dataset.yaml and its files fit no known shape: esci"):
+        check_data(str(tmp_path))
+    with pytest.raises(InputError, match="is a file"):
+        check_data(str(tmp_path / "clicks.csv"))
+    assert check_data("") == ""
+
+
+@pytest.mark.parametrize("day", ["1999-12-31", (datetime.now(UTC) + timedelta(days=2)).date().isoformat()])
+def test_a_date_out_of_bounds_is_refused(day):
+    with pytest.raises(InputError, match=f"date '{day}' is not between 2000-01-01 and today"):
+        check_date(day)
+
+
+@pytest.mark.parametrize("day", ["[[ScheduledTime.2006-01-02]]", "{{$.scheduledTime}}", "2026-13-01"])
+def test_a_macro_that_nobody_filled_in_is_refused(day):
+    with pytest.raises(InputError, match="is not a day"):
+        check_date(day)
+    assert check_date("2026-09-07") == "2026-09-07"
+
+
+def test_text_that_kfp_local_would_replace_is_refused(tmp_path):
+    with pytest.raises(InputError, match="python3"):
+        check(Request(workspace=str(tmp_path / "python3.11" / "work")))
+
+
+def test_arguments_are_the_resolved_recipe_and_addresses(tmp_path):
+    arguments = check(Request(workspace=str(tmp_path), overrides=["teacher.num_epochs=9"], date="2026-09-05"))
+    assert arguments["teacher"]["num_epochs"] == 9
+    assert (arguments["workspace"], arguments["data"], arguments["date"]) == (tmp_path.as_uri(), "", "2026-09-05")
+
+
+def test_what_made_a_run_is_named():
+    assert code_digest() == code_digest()
+    assert len(code_digest()) == 16
+    assert len(git_revision().removesuffix("-dirty")) in (0, 40)
+
+
+def test_headline_metrics_become_a_row_per_system_with_intervals(tmp_path):
+    tracker = SpoolTracker(tmp_path / "evaluation.jsonl", "evaluation")
+    tracker.headline(
+        {"teacher.ndcg@10": 0.9, "teacher.ndcg@10.low": 0.85, "teacher.ndcg@10.high": 0.95, "bm25.ndcg@10": 0.5, "bm25.auc": 1}
+    )
+    lines = shown(outcome.table_of(outcome.headline(tmp_path)))
+    assert lines[0] == "system ndcg@10 auc"
+    assert lines[-2:] == ["teacher 0.900 (0.850-0.950)", "bm25 0.500 1.000"]
+
+
+def write_run(workspace: Path, run_id: str, end: str) -> None:
+    whole = SpoolTracker(workspace / "tracking" / run_id / f"{spools.PIPELINE}.jsonl", spools.PIPELINE)
+    whole.write("start")
+    for section, ended in (("shop", "FINISHED"), ("teacher", end)):
+        step = SpoolTracker(workspace / "tracking" / run_id / f"{section}.jsonl", section)
+        step.write("start")
+        step.write("end", status=ended)
+    SpoolTracker(workspace / "tracking" / run_id / "shop.jsonl", "shop").tags({"reused": "true"})
+    whole.write("end", status=end)
+
+
+@pytest.mark.parametrize("place", ["", "tiny"])
+def test_status_lists_runs_of_a_workspace_or_of_a_folder_of_workspaces(tmp_path, place):
+    write_run(tmp_path / "tiny", "20260901-000000-tiny", "FINISHED")
+    write_run(tmp_path / "tiny", "20260902-000000-tiny", "FAILED")
+    rows = [row.split(" │ ") for row in shown(status.table(str(tmp_path / place))) if row.startswith("│")]
+    cells = [[cell.strip("│ ") for cell in row] for row in rows]
+    assert [[row[0], *row[2:]] for row in cells] == [
+        ["20260901-000000-tiny", "FINISHED", "2", "1", "", "7"],
+        ["20260902-000000-tiny", "FAILED", "2", "1", "teacher", "7"],
+    ]
+
+
+def test_sync_sends_what_waits_once_and_follow_ends_with_its_input(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    write_run(tmp_path / "tiny", "20260901-000000-tiny", "FINISHED")
+    followed = sync.follow(str(tmp_path / "tiny"), "20260901-000000-tiny", io.StringIO(""))
+    assert (followed.sent, followed.unsent, followed.trouble) == (7, 0, "")
+    write_run(tmp_path / "tiny", "20260902-000000-tiny", "FAILED")
+    assert main(["sync", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "7 lines sent, 0 wait\n"
+    assert main(["sync", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "0 lines sent, 0 wait\n"
+
+
+def test_sync_says_what_waits_when_the_server_is_away(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    write_run(tmp_path / "tiny", "20260901-000000-tiny", "FINISHED")
+    assert main(["sync", str(tmp_path)]) == 75
+    assert capsys.readouterr().out.startswith("0 lines sent, 7 wait MlflowException")
+
+
+def test_compile_and_lint_from_the_command_line(tmp_path, capsys):
+    target = tmp_path / "p.yaml"
+    assert main(["compile", "--recipe", "tiny", "--output", str(target)]) == 0
+    assert capsys.readouterr().out == f"{target}\n"
+    assert main(["lint", str(target)]) == 0
+    target.write_text(
+        target.read_text().replace("componentRef:\n          name: comp-build-pool", "componentRef:\n          name: comp-pool")
+    )
+    assert main(["lint", str(target)]) == 1
+    assert "component 'comp-pool' does not exist" in capsys.readouterr().out
+    assert main(["compile", "--profile", "cluster", "--output", str(target), "--cpu-image", "x:latest"]) == 2
+
+
+def test_show_prints_a_recipe_that_loads_again(tmp_path, capsys):
+    assert main(["show", "--recipe", "esci_cpu", "--set", "teacher.seed=5"]) == 0
+    (tmp_path / "again.yaml").write_text(capsys.readouterr().out)
+    assert main(["show", "--recipe", str(tmp_path / "again.yaml")]) == 0
+    assert "seed: 5" in capsys.readouterr().out

@@ -1,0 +1,125 @@
+"""Losses against values computed by hand, against their quadratic definition, and against what they must not see."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.train_student.losses import LOSSES, bce, kl_listwise, margin_mse, pointwise_mse, ranknet
+
+
+def batch(scores: list[float], targets: list[float], groups: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
+    return torch.tensor(scores, dtype=torch.float64), torch.tensor(targets, dtype=torch.float64), torch.tensor(groups), max(groups) + 1
+
+
+def margin_mse_by_pairs(scores: list[float], targets: list[float], groups: list[int]) -> float:
+    """The paper's own double sum."""
+    losses = []
+    for group in sorted(set(groups)):
+        rows = [row for row, one in enumerate(groups) if one == group]
+        n = len(rows)
+        if n < 2:
+            continue
+        pairs = [(i, j) for at, i in enumerate(rows) for j in rows[at + 1 :]]
+        total = sum(((scores[i] - scores[j]) - (targets[i] - targets[j])) ** 2 for i, j in pairs)
+        losses.append(2.0 / (n * (n - 1)) * total)
+    return sum(losses) / len(losses) if losses else 0.0
+
+
+def test_margin_mse_by_hand() -> None:
+    # query 0: e = (1, 0, -1): margins of e 1, 2, 1 -> squares 1 + 4 + 1 = 6; 2 / (3*2) * 6 = 2 (= 2 Var, Var = 1)
+    # query 1: e = (0.5, -0.5): one margin 1 -> 2 / (2*1) * 1 = 1;  query 2 has one item and does not count. Mean = 1.5
+    scores, targets, groups = [3.0, 1.0, 0.0, 0.5, 0.0, 9.0], [2.0, 1.0, 1.0, 0.0, 0.5, 0.0], [0, 0, 0, 1, 1, 2]
+    assert margin_mse(*batch(scores, targets, groups)).item() == pytest.approx(1.5)
+
+
+def test_margin_mse_is_twice_the_variance_of_the_residual() -> None:
+    residual = np.random.default_rng(0).normal(size=40)
+    loss = margin_mse(*batch(residual.tolist(), [0.0] * 40, [0] * 40)).item()
+    assert loss == pytest.approx(2 * residual.var(ddof=1), abs=1e-12)
+
+
+rows = st.lists(st.tuples(st.floats(-8, 8), st.floats(-8, 8), st.integers(0, 4)), min_size=1, max_size=30)
+
+
+@given(rows)
+@settings(max_examples=150, deadline=None)
+def test_margin_mse_equals_the_double_sum_in_any_row_order(drawn: list[tuple[float, float, int]]) -> None:
+    scores, targets, groups = (list(column) for column in zip(*drawn, strict=True))
+    assert margin_mse(*batch(scores, targets, groups)).item() == pytest.approx(margin_mse_by_pairs(scores, targets, groups), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["margin_mse", "kl_listwise", "ranknet"])
+def test_a_constant_per_query_changes_neither_loss_nor_gradient(name: str) -> None:
+    rng = np.random.default_rng(1)
+    groups = torch.from_numpy(np.repeat([0, 1, 2], [5, 1, 4]))
+    targets, offset = torch.from_numpy(rng.normal(size=10)), torch.tensor([3.0, -7.0, 0.5], dtype=torch.float64)
+    found = []
+    for teacher in (targets, targets + offset[groups]):
+        scores = torch.from_numpy(np.linspace(-1, 1, 10)).requires_grad_()
+        loss = LOSSES[name](scores, teacher, groups, 3)
+        loss.backward()
+        found.append((loss.item(), scores.grad))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-9)
+    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-9, rtol=0)
+    assert found[0][1][5].item() == 0.0  # the query with one item gets no gradient
+
+
+def test_pointwise_mse_sees_the_constant() -> None:
+    # (1-0)^2, (2-4)^2 -> mean 2.5; targets + 1: (1-1)^2, (2-5)^2 -> 4.5
+    assert pointwise_mse(*batch([1.0, 2.0], [0.0, 4.0], [0, 0])).item() == pytest.approx(2.5)
+    assert pointwise_mse(*batch([1.0, 2.0], [1.0, 5.0], [0, 0])).item() == pytest.approx(4.5)
+
+
+def test_bce_by_hand() -> None:
+    # s = 0 -> p = 1/2: ln 2 whatever t is; s = ln 3 -> p = 3/4, t = 1/4: -(1/4 ln 3/4 + 3/4 ln 1/4)
+    expected = (math.log(2) - 0.25 * math.log(0.75) - 0.75 * math.log(0.25)) / 2
+    assert bce(*batch([0.0, math.log(3)], [0.3, 0.25], [0, 0])).item() == pytest.approx(expected)
+
+
+def test_kl_listwise_by_hand() -> None:
+    # teacher softmax(ln 3, 0) = (3/4, 1/4), student (1/2, 1/2): 3/4 ln(3/2) + 1/4 ln(1/2); the single item of query 1 does not count
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert kl_listwise(*batch([5.0, 5.0, 2.0], [math.log(3), 0.0, 9.0], [0, 0, 1])).item() == pytest.approx(expected)
+
+
+def test_ranknet_by_hand() -> None:
+    # query 0: t 2 > 1 > 0; s = (0, 0, ln 3): pairs (0,1) diff 0 -> ln 2; (0,2) and (1,2) diff -ln 3 -> ln(1 + 3) each. Query 1 is a tie.
+    expected = (math.log(2) + 2 * math.log(4)) / 3
+    assert ranknet(*batch([0.0, 0.0, math.log(3), 1.0, 2.0], [2.0, 1.0, 0.0, 1.0, 1.0], [0, 0, 0, 1, 1])).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", sorted({*LOSSES} - {"ranknet"}))  # ranknet has no least value: wider margins always cost less
+def test_a_loss_is_least_where_the_student_is_the_teacher(name: str) -> None:
+    targets = torch.tensor([0.9, 0.5, 0.1, 0.7, 0.2])
+    best = torch.logit(targets) if name == "bce" else targets
+    groups = torch.tensor([0, 0, 0, 1, 1])
+    least = LOSSES[name](best, targets, groups, 2)
+    for shift in torch.eye(5):
+        assert LOSSES[name](best - 4.0 * shift, targets, groups, 2) > least
+
+
+def test_no_query_with_two_items_gives_zero_with_a_gradient() -> None:
+    scores = torch.tensor([1.0, 2.0], requires_grad=True)
+    loss = margin_mse(scores, torch.zeros(2), torch.tensor([0, 1]), 2)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert scores.grad is not None
+    assert scores.grad.tolist() == [0.0, 0.0]
+
+
+def test_gradient_of_a_split_batch_is_the_mean_of_its_halves() -> None:
+    """What data-parallel workers average, when each holds as many countable queries."""
+    rng = np.random.default_rng(3)
+    scores, targets = (torch.from_numpy(rng.normal(size=12)) for _ in range(2))
+    groups = torch.from_numpy(np.repeat(np.arange(4), 3))
+
+    def gradient(part: slice, number: torch.Tensor, count: int) -> torch.Tensor:
+        leaf = scores[part].clone().requires_grad_()
+        return torch.autograd.grad(margin_mse(leaf, targets[part], number, count), leaf)[0]
+
+    halves = [gradient(part, groups[:6], 2) / 2 for part in (slice(0, 6), slice(6, 12))]
+    torch.testing.assert_close(gradient(slice(0, 12), groups, 4), torch.cat(halves))

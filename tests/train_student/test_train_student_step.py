@@ -1,0 +1,202 @@
+"""The step over files: students learn a toy teacher, their folders open elsewhere, a killed run goes on, mistakes are named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from conftest import Toy, label_table, write_encoder, write_toy
+
+from components.shared import tables
+from components.shared.errors import InputError
+from components.shared.models.folder import ModelSpec, read_spec, save
+from components.shared.models.inputs import model_texts
+from components.shared.models.scoring import Scorer
+from components.shared.report import Report
+from components.shared.tracking import NullTracker
+from components.train_student import step
+from components.train_student.config import TrainStudentConfig
+from components.train_student.step import run
+
+FAST = {"learning_rate": 3e-3, "max_tokens": 24, "queries_per_batch": 8, "items_per_query": 12, "checkpoint_steps": 0}
+
+
+def train(toy: Toy, model: Path, **settings: Any) -> Report:
+    return run(TrainStudentConfig(**FAST | settings), **toy.inputs(), model=str(model), tracker=NullTracker())
+
+
+def texts_of(toy: Toy) -> tuple[list[str], list[str]]:
+    pairs, queries, items = (
+        tables.read_table(uri, name) for uri, name in ((toy.pairs, "pairs"), (toy.queries, "queries"), (toy.items, "items"))
+    )
+    return model_texts(ModelSpec("bi_encoder", 24), pairs, queries, items, None)
+
+
+@pytest.fixture(scope="module")
+def bi_encoder(toy: Toy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    model = tmp_path_factory.mktemp("bi") / "model"
+    return model, train(toy, model, architecture="bi_encoder", num_epochs=2)
+
+
+@pytest.fixture(scope="module")
+def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Toy, Path, Report]:
+    root = tmp_path_factory.mktemp("cross")
+    toy = write_toy(root, num_queries=300, items_each=12)
+    write_encoder(toy.encoder, layers=2)
+    return toy, root / "model", train(toy, root / "model", num_epochs=6)
+
+
+def test_a_bi_encoder_learns_token_overlap(bi_encoder: tuple[Path, Report]) -> None:
+    _, report = bi_encoder
+    assert report.metrics["validation.spearman"] > 0.8
+    assert report.metrics["validation.pairwise_agreement"] > 0.95
+    assert (report.read, report.kept) == (2400, 2400)
+    assert report.metrics["num_pairs"] == 2 * (2400 - report.metrics["num_validation_pairs"])
+
+
+def test_a_cross_encoder_learns_token_overlap(cross_encoder: tuple[Toy, Path, Report]) -> None:
+    assert cross_encoder[2].metrics["validation.spearman"] > 0.5
+
+
+def test_the_saved_students_order_items_as_their_teacher(toy: Toy, bi_encoder: tuple[Path, Report]) -> None:
+    gains = tables.read_table(toy.soft_targets, "soft_targets").sort_by("pair_id")["score"].to_numpy()
+    scores = Scorer(str(bi_encoder[0])).scores(*texts_of(toy))
+    assert read_spec(bi_encoder[0]).kind == "bi_encoder"
+    assert scores[gains == 1.0].mean() > scores[gains == 0.5].mean() > scores[gains == 0.0].mean()
+    assert np.abs(scores).max() <= 1.0 + 1e-5
+
+
+def test_sentence_transformers_opens_both_folders(
+    toy: Toy, bi_encoder: tuple[Path, Report], cross_encoder: tuple[Toy, Path, Report]
+) -> None:
+    peer = pytest.importorskip("sentence_transformers")
+    left, right = (column[:20] for column in texts_of(toy))
+    joint = peer.CrossEncoder(str(cross_encoder[1]), device="cpu").predict(list(zip(left, right, strict=True)), show_progress_bar=False)
+    np.testing.assert_allclose(joint, Scorer(str(cross_encoder[1])).scores(left, right), atol=1e-5)
+    towers = peer.SentenceTransformer(str(bi_encoder[0]), device="cpu")
+    cosine = (towers.encode(left, show_progress_bar=False) * towers.encode(right, show_progress_bar=False)).sum(1)
+    np.testing.assert_allclose(cosine, Scorer(str(bi_encoder[0])).scores(left, right), atol=1e-5)
+
+
+def test_margin_mse_does_not_see_a_constant_per_query_and_pointwise_mse_pays_for_it(tmp_path: Path) -> None:
+    """The claim behind margin-MSE: the same student whether or not each query's gains are shifted by its own constant."""
+    settings = {"architecture": "bi_encoder", "target": "probability", "num_epochs": 2}
+    agreed: dict[tuple[str, str], list[float]] = {}
+    for seed in range(3):
+        shop = {"num_queries": 120, "items_each": 10, "seed": seed}
+        level = write_toy(tmp_path / f"level{seed}", **shop, offsets=(0.45, 0.45))
+        shifted = write_toy(tmp_path / f"shifted{seed}", **shop, offsets=(0.0, 0.9))
+        for loss in ("margin_mse", "pointwise_mse"):
+            for name, toy in (("level", level), ("shifted", shifted)):
+                report = train(toy, tmp_path / f"{loss}-{name}-{seed}", loss=loss, **settings)
+                agreed.setdefault((loss, name), []).append(report.metrics["validation.pairwise_agreement"])
+        one, other = (Scorer(str(tmp_path / f"margin_mse-{name}-{seed}")).scores(*texts_of(level)) for name in ("level", "shifted"))
+        np.testing.assert_allclose(one, other, atol=1e-3)
+    np.testing.assert_allclose(agreed["margin_mse", "shifted"], agreed["margin_mse", "level"], atol=0.005)
+    lost = np.subtract(agreed["pointwise_mse", "level"], agreed["pointwise_mse", "shifted"])
+    assert lost.min() > 0.0
+    assert lost.mean() > 0.05
+    assert np.min(agreed["margin_mse", "shifted"]) > np.max(agreed["pointwise_mse", "shifted"])
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not(toy: Toy, tmp_path: Path) -> None:
+    short = {"max_pairs": 240, "validation_share": 0.05}
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(toy, tmp_path / name, seed=seed, **short)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in "abc"]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_weights(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = {"max_pairs": 960, "validation_share": 0.05, "checkpoint_steps": 4}  # 80 queries in batches of 8: 10 steps
+    train(toy, tmp_path / "whole", **short)
+    real, steps = step._loss, []
+
+    def dies_at_step_seven(*arguments: Any) -> torch.Tensor:
+        steps.append(1)
+        if len(steps) == 7:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(step, "_loss", dies_at_step_seven)
+    with pytest.raises(KeyboardInterrupt):
+        train(toy, tmp_path / "killed", **short)
+    assert not (tmp_path / "killed").exists()
+    assert (tmp_path / "killed.checkpoints" / "step-00000004").is_dir()
+    report = train(toy, tmp_path / "killed", **short)
+    assert len(steps) - 7 == 10 - 4 + 1  # six steps that were left, and one validation
+    assert report.metrics["num_steps"] == 10
+    assert (tmp_path / "killed" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert not (tmp_path / "killed.checkpoints").exists()
+
+
+def test_passes_of_one_step_do_not_change_the_scores(toy: Toy, tmp_path: Path) -> None:
+    for name, batch_tokens in (("one", 100_000), ("many", 40)):
+        train(toy, tmp_path / name, max_pairs=240, validation_share=0.05, batch_tokens=batch_tokens)
+    one, many = (Scorer(str(tmp_path / name)).scores(*texts_of(toy)) for name in ("one", "many"))
+    # the loss leaves the head's bias undetermined, so rounding decides it: compare what is left without the common constant
+    np.testing.assert_allclose(one - one.mean(), many - many.mean(), atol=1e-4)
+
+
+def test_cosine_scale_is_learnt_and_dropout_stays_out_of_the_saved_settings(
+    toy: Toy, bi_encoder: tuple[Path, Report], tmp_path: Path
+) -> None:
+    # gains 0, 0.5, 1 clipped at 0.01: logits -+4.595; the spread within queries, where training starts, is below 2 * 9.19
+    assert bi_encoder[1].metrics["scale"] > 19.0
+    train(toy, tmp_path / "m", max_pairs=240, validation_share=0.05, dropout=0.3)
+    assert json.loads((tmp_path / "m" / "config.json").read_text())["hidden_dropout_prob"] == 0.0
+
+
+def test_metrics_of_every_epoch_are_tracked(toy: Toy, tmp_path: Path) -> None:
+    told: list[tuple[int | None, set[str]]] = []
+
+    class Listener(NullTracker):
+        def metrics(self, values: Any, step: int | None = None) -> None:
+            told.append((step, set(values)))
+
+    config = TrainStudentConfig(**FAST | {"max_pairs": 240, "validation_share": 0.05, "num_epochs": 3})
+    run(config, **toy.inputs(), model=str(tmp_path / "m"), tracker=Listener())
+    epochs = [at for at, names in told if "validation.spearman" in names]
+    assert epochs == [3, 6]  # 20 queries in batches of 8: 3 steps an epoch; the last epoch's stand in the report
+
+
+def test_a_teacher_is_not_where_a_student_starts(toy: Toy, tmp_path: Path) -> None:
+    scorer = Scorer(toy.encoder)
+    save(str(tmp_path / "t"), scorer.model, scorer.tokenizer, ModelSpec("teacher", 24, gains=[0.0, 1.0]))
+    with pytest.raises(InputError, match=r"is a teacher; a cross_encoder starts from encoder or cross_encoder"):
+        run(TrainStudentConfig(), **toy.inputs() | {"encoder": str(tmp_path / "t")}, model=str(tmp_path / "m"), tracker=NullTracker())
+
+
+def test_an_item_that_the_table_lacks_is_named_before_training(toy: Toy, tmp_path: Path) -> None:
+    items = tables.read_table(toy.items, "items").slice(1)
+    tables.write_table(str(tmp_path / "items"), "items", items)
+    with pytest.raises(InputError, match=r"1 values of 'item_id' are not in the item table, first 'i0'"):
+        run(TrainStudentConfig(), **toy.inputs() | {"items": str(tmp_path / "items")}, model=str(tmp_path / "m"), tracker=NullTracker())
+
+
+def test_training_that_diverges_stops_and_leaves_no_model(toy: Toy, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="lower learning_rate"):
+        train(toy, tmp_path / "m", learning_rate=1e30, max_pairs=480, validation_share=0.05)
+    assert not (tmp_path / "m").exists()
+
+
+def test_one_text_for_all_items_is_a_collapsed_student(toy: Toy, tmp_path: Path) -> None:
+    items = tables.read_table(toy.items, "items")
+    same = items.set_column(1, "title", pa.array(["w1"] * len(items)))
+    tables.write_table(str(tmp_path / "items"), "items", same)
+    inputs = toy.inputs() | {"items": str(tmp_path / "items")}
+    with pytest.raises(InputError, match="collapsed"):
+        run(TrainStudentConfig(**FAST, max_pairs=240, validation_share=0.05), **inputs, model=str(tmp_path / "m"), tracker=NullTracker())
+    assert not (tmp_path / "m").exists()
+
+
+def test_soft_targets_outside_the_scale_are_refused(toy: Toy, tmp_path: Path) -> None:
+    labels = tables.read_table(toy.soft_targets, "soft_targets")
+    keys = {name: labels[name] for name in ("pair_id", "query_id", "item_id")}
+    tables.write_table(str(tmp_path / "logits"), "soft_targets", label_table(keys, 8.0 * labels["score"].to_numpy()))
+    inputs = toy.inputs() | {"soft_targets": str(tmp_path / "logits")}
+    with pytest.raises(InputError, match=r"'score' runs from 0 to 8; expected gains lie in 0 to 1"):
+        run(TrainStudentConfig(), **inputs, model=str(tmp_path / "m"), tracker=NullTracker())

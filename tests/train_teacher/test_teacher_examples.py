@@ -1,0 +1,118 @@
+"""What the teacher is shown: which pairs, which texts, which share of a batch."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from components.shared.models import folder
+from components.train_teacher.config import TrainTeacherConfig
+from components.train_teacher.examples import Examples, Objective, Sources, Tables, held_out_queries, identity_of, read_tables
+from components.train_teacher.fine_tuning import World, teacher_spec
+
+CONFIG = TrainTeacherConfig(num_neighbors=1, max_tokens=64, neighbor_dropout=0.5, validation_share=0.2, batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def tables(shop: dict[str, str]) -> Tables:
+    return read_tables(Sources(**shop), CONFIG)
+
+
+@pytest.fixture(scope="module")
+def examples(shop: dict[str, str], tables: Tables) -> Examples:
+    path = folder.fetch(shop["encoder"])
+    return Examples.of(tables, teacher_spec(path, CONFIG, tables.card.gains()), folder.load_tokenizer(path), CONFIG)
+
+
+def test_only_split_train_is_read_and_queries_are_held_out_whole(tables: Tables) -> None:
+    # 12 queries x 12 items, one query is split test; 20 % of 11 queries = 2 are held out
+    assert (len(tables.training), len(tables.validation), tables.num_other_split) == (9 * 12, 2 * 12, 12)
+    training, validation = (set(one["query_id"].to_pylist()) for one in (tables.training, tables.validation))
+    assert not training & validation
+    assert "q11" not in training | validation
+
+
+@given(num_queries=st.integers(1, 40), share=st.floats(0, 0.99), seed=st.integers(0, 5))
+@settings(deadline=None)
+def test_some_queries_are_always_left_to_train_on(num_queries: int, share: float, seed: int) -> None:
+    ids = pa.chunked_array([pa.array([f"q{n}" for n in range(num_queries)] * 2)])
+    held_out = held_out_queries(ids, share, seed).to_pylist()
+    assert len(held_out) == min(round(num_queries * share), num_queries - 1)
+    assert len(set(held_out)) == len(held_out)
+
+
+def test_each_pair_is_shown_once_an_epoch_with_or_without_neighbors(examples: Examples) -> None:
+    for epoch in range(3):
+        rows = np.concatenate(examples.batches(epoch, CONFIG))
+        assert sorted(examples.pairs_of(rows)) == list(range(108))
+        assert 0.3 < (rows >= 108).mean() < 0.7
+    again = np.concatenate(examples.batches(2, CONFIG))
+    np.testing.assert_array_equal(rows, again)
+
+
+def test_bare_rows_read_no_neighbor(tables: Tables, examples: Examples) -> None:
+    pairs = list(zip(tables.training["query_id"].to_pylist(), tables.training["item_id"].to_pylist(), strict=True))
+    row = pairs.index(("q0", "i0"))  # 'red shoes', whose one neighbor is 'blue shoes'
+    decode: Any = examples.encoded.tokenizer.decode
+    shown, bare = (decode(examples.encoded.columns["input_ids"][at]) for at in (row, row + len(pairs)))
+    assert "shoppers accepted : blue shoes" in shown
+    assert "accepted" not in bare
+    assert "query : red shoes" in bare
+    assert "title : red shoes" in bare
+
+
+def test_the_judged_pair_is_not_its_own_evidence(tables: Tables, examples: Examples) -> None:
+    pairs = list(zip(tables.training["query_id"].to_pylist(), tables.training["item_id"].to_pylist(), strict=True))
+    own = examples.encoded.columns["input_ids"][pairs.index(("q0", "i1"))]  # i1 is the neighbor of 'red shoes' itself
+    assert "accepted" not in examples.encoded.tokenizer.decode(own)
+
+
+def test_without_neighbors_there_is_one_variant(shop: dict[str, str]) -> None:
+    config = CONFIG.model_copy(update={"num_neighbors": 0})
+    tables = read_tables(Sources(**{**shop, "neighbors": ""}), config)
+    path = folder.fetch(shop["encoder"])
+    examples = Examples.of(tables, teacher_spec(path, config, tables.card.gains()), folder.load_tokenizer(path), config)
+    assert examples.num_variants == 1
+    assert len(examples.encoded.lengths) == 108
+
+
+class Constant(torch.nn.Module):
+    """Answers the same logits for every pair."""
+
+    def __init__(self, logits: list[float]) -> None:
+        super().__init__()
+        self.answer = torch.nn.Parameter(torch.tensor(logits))
+
+    def forward(self, input_ids: torch.Tensor, **_: torch.Tensor) -> Any:
+        return type("Output", (), {"logits": self.answer.expand(len(input_ids), -1)})
+
+
+def test_the_objective_of_equal_logits_is_known(examples: Examples) -> None:
+    # equal logits: cross-entropy ln 3 whatever the target; walmart: t = (0 + .5 + 1) / 3 = .5, so ln 2 whatever the target
+    rows = np.arange(20)
+    for folding, expected in (("card", np.log(3)), ("grades", np.log(3)), ("walmart", np.log(2))):
+        gains = [0.0, 0.5, 1.0]
+        objective = Objective(examples, gains, CONFIG.model_copy(update={"folding": folding}), torch.device("cpu"))
+        assert float(objective(Constant([0.0, 0.0, 0.0]), rows)) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 5, 16])
+def test_processes_together_see_the_whole_batchs_mean(examples: Examples, num_rows: int) -> None:
+    objective = Objective(examples, [0.0, 0.4, 1.0], CONFIG, torch.device("cpu"))
+    rows, model = np.arange(num_rows) * 7 % 108, Constant([0.3, -0.2, 1.0])
+    parts = [World(rank, 3).share_of(rows) for rank in range(3)]
+    together = sum(float(objective(model, mine)) * weight for mine, weight in parts) / 3
+    assert together == pytest.approx(float(objective(model, rows)), rel=1e-6)
+
+
+def test_identity_sees_what_shapes_the_curve_only(shop: dict[str, str]) -> None:
+    sources = Sources(**shop)
+    same = CONFIG.model_copy(update={"num_processes": 2, "checkpoint_steps": 5, "zero_stage": 3})
+    assert identity_of(sources, CONFIG) == identity_of(sources, same)
+    assert identity_of(sources, CONFIG) != identity_of(sources, CONFIG.model_copy(update={"learning_rate": 1e-3}))
+    assert identity_of(sources, CONFIG) != identity_of(replace(sources, items=shop["queries"]), CONFIG)

@@ -1,0 +1,203 @@
+"""Training end to end on a tiny shop: it learns, resumes, refuses, and is the same on two processes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import Qwen3Config, Qwen3Model
+
+from components.shared import storage
+from components.shared.errors import InputError
+from components.shared.models import folder
+from components.shared.models.scoring import Scorer
+from components.shared.tracking import NullTracker, SpoolTracker
+from components.shared.training import Checkpoints, Curve
+from components.train_teacher import fine_tuning
+from components.train_teacher.config import TrainTeacherConfig
+from components.train_teacher.step import run
+from components.train_teacher.validation import curve_plot, grade_metrics
+
+SHORT: dict[str, Any] = {"num_neighbors": 1, "max_tokens": 64, "batch_size": 27, "num_epochs": 3, "learning_rate": 3e-3, "precision": "fp32",
+                         "validation_share": 0.2, "log_steps": 1}  # fmt: skip
+
+
+def train(shop: dict[str, str], model: Path, **more: Any):
+    tracker = SpoolTracker(model.parent / f"{model.name}.jsonl", "teacher")
+    return run(TrainTeacherConfig(**{**SHORT, **more}), **shop, model=str(model), tracker=tracker)
+
+
+def losses_of(model: Path) -> list[float]:
+    lines = [json.loads(line) for line in (model.parent / f"{model.name}.jsonl").read_text().splitlines()]
+    return [line["values"]["teacher.loss"] for line in lines if line["kind"] == "metrics" and line["step"]]
+
+
+def test_it_learns_the_shops_rule_and_says_what_it_did(shop: dict[str, str], tmp_path: Path) -> None:
+    report = train(shop, tmp_path / "m", num_epochs=60, validation_share=0.0, smoothing=0.0)
+    assert (report.read, report.kept, report.dropped) == (144, 132, {"held_out_for_validation": 0, "other_split": 12})
+    losses = losses_of(tmp_path / "m")
+    assert np.mean(losses[-5:]) < 0.35 < 0.6 < np.mean(losses[:5])  # always answering the shares of the grades would stay at 0.72
+    scores = Scorer(str(tmp_path / "m")).scores(
+        ["query: red shoes"] * 2, ["title: red shoes | color: red", "title: green cup | color: green"]
+    )
+    assert scores[0] > scores[1] + 0.3
+    assert (tmp_path / "m-loss_curve.svg").read_text().count("<svg") == 1
+    assert not (tmp_path / "m-checkpoints").exists()
+    spec = folder.read_spec(tmp_path / "m")
+    assert (spec.kind, spec.gains, spec.num_neighbors, spec.max_tokens) == ("teacher", [0.0, 0.4, 1.0], 1, 64)
+
+
+@pytest.mark.parametrize("folding", ["grades", "walmart"])
+def test_other_foldings_learn_too(shop: dict[str, str], tmp_path: Path, folding: str) -> None:
+    train(shop, tmp_path / "m", folding=folding, num_epochs=15, balance=0.5)
+    losses = losses_of(tmp_path / "m")
+    assert np.mean(losses[-4:]) < 0.9 * np.mean(losses[:2])
+    assert folder.read_spec(tmp_path / "m").gains == ([0.0, 0.5, 1.0] if folding == "walmart" else [0.0, 0.4, 1.0])
+
+
+def test_same_seed_same_bytes(shop: dict[str, str], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        train(shop, tmp_path / name)
+    assert storage.content_digest(str(tmp_path / "a")) == storage.content_digest(str(tmp_path / "b"))
+    assert (tmp_path / "a-loss_curve.svg").read_bytes() == (tmp_path / "b-loss_curve.svg").read_bytes()
+
+
+def test_a_killed_training_goes_on(shop: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(shop, tmp_path / "whole", checkpoint_steps=2)
+
+    class Killed(Checkpoints):
+        def save(self, curve: Curve, tensors: dict[str, torch.Tensor]) -> None:
+            super().save(curve, tensors)
+            if len(curve.losses) == 6:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fine_tuning, "Checkpoints", Killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(shop, tmp_path / "resumed", checkpoint_steps=2)
+    assert not (tmp_path / "resumed" / "relevance.json").exists()
+    first_life = len(losses_of(tmp_path / "resumed"))
+    train(shop, tmp_path / "resumed", checkpoint_steps=2)
+    whole, resumed = losses_of(tmp_path / "whole"), losses_of(tmp_path / "resumed")
+    assert len(resumed) == len(whole)  # 6 steps, then the other 6: none twice
+    assert first_life == 6
+    np.testing.assert_allclose(resumed, whole, atol=1e-6)
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "resumed"))
+    assert max(float((one[key] - other[key]).abs().max()) for key in one) < 1e-6
+
+
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_a_decoder_trains_whole_or_through_lora(shop: dict[str, str], tmp_path: Path, lora_rank: int) -> None:
+    tokenizer = folder.load_tokenizer(Path(shop["encoder"]))
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+    backbone = Qwen3Model(Qwen3Config(**sizes, intermediate_size=64, vocab_size=len(tokenizer), pad_token_id=0, max_position_embeddings=64))
+    decoder = str(tmp_path / "decoder")
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    folder.save(decoder, backbone, tokenizer, folder.ModelSpec("encoder", 64))
+    train({**shop, "encoder": decoder}, tmp_path / "m", lora_rank=lora_rank, num_epochs=8)
+    losses = losses_of(tmp_path / "m")
+    assert np.mean(losses[-4:]) < 0.9 * np.mean(losses[:2])
+    saved = load_file(tmp_path / "m" / "model.safetensors")
+    assert not [name for name in saved if "lora" in name]
+    changed = (saved["model.layers.0.self_attn.q_proj.weight"] - backbone.layers[0].self_attn.q_proj.weight).abs().max()
+    assert changed > 1e-4  # adapters were merged into the weights
+    embeddings = torch.equal(saved["model.embed_tokens.weight"], backbone.embed_tokens.weight)
+    assert embeddings == (lora_rank > 0)
+
+
+def test_two_processes_with_zero2_follow_the_curve_of_one(shop: dict[str, str], tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"batch_size": 32, "num_epochs": 3, "checkpoint_steps": 5}
+    encoder = tmp_path / "encoder"  # without dropout: two processes draw other masks than one
+    encoder.mkdir()
+    for file in Path(shop["encoder"]).iterdir():
+        (encoder / file.name).write_bytes(file.read_bytes())
+    config = json.loads((encoder / "config.json").read_text())
+    (encoder / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}))
+    still = {**shop, "encoder": str(encoder)}
+    train(still, tmp_path / "one", **settings)
+    train(still, tmp_path / "two", **settings, num_processes=2, zero_stage=2)
+    np.testing.assert_allclose(losses_of(tmp_path / "two"), losses_of(tmp_path / "one"), rtol=1e-3)
+    texts = (["query: red shoes"], ["title: red shoes"])
+    scores = [Scorer(str(tmp_path / name)).logits(*texts) for name in ("one", "two")]
+    np.testing.assert_allclose(*scores, atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "places", "message"),
+    [
+        ({"max_tokens": 65}, {}, "'max_tokens' = 65: the encoder .* reads at most 64 tokens"),
+        ({}, {"neighbors": "nowhere"}, "'nowhere' is not a committed table"),
+        ({}, {"encoder": "nowhere"}, "model 'nowhere' does not exist"),
+        ({"learning_rate": 1e30, "max_grad_norm": 1e30}, {}, "training stopped at step .* lower learning_rate"),
+    ],
+)
+def test_refusals(shop: dict[str, str], tmp_path: Path, settings: dict[str, Any], places: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        train({**shop, **places}, tmp_path / "m", **settings)
+    assert not (tmp_path / "m" / "relevance.json").exists()
+
+
+def test_grade_metrics_by_hand() -> None:
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.25, 0.5, 0.25]])
+    metrics = grade_metrics(probabilities, np.array([0, 2, 0]), np.array([0.0, 0.5, 1.0]))
+    # right, right, wrong; -(ln .5 + ln .7 + ln .25) / 3 = (.693147 + .356675 + 1.386294) / 3
+    assert metrics["accuracy"] == pytest.approx(2 / 3)
+    assert metrics["cross_entropy"] == pytest.approx(0.812039, abs=1e-6)
+    # expected gains .35, .8, .5 against 0, 1, 0: (.1225 + .04 + .25) / 3; variance of (0, 1, 0) = 2/9
+    assert metrics["mse"] == pytest.approx(0.1375)
+    assert metrics["mse_over_variance"] == pytest.approx(0.1375 / (2 / 9))
+    # grade 0: precision 1, recall 1/2 -> 2/3; grade 2: 1; grade 1 does not occur
+    assert metrics["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_mse_over_variance_of_the_mean_is_one() -> None:
+    grades = np.array([0, 0, 0, 1])
+    metrics = grade_metrics(np.tile([0.75, 0.25], (4, 1)), grades, np.array([0.0, 1.0]))
+    assert metrics["mse_over_variance"] == pytest.approx(1.0)
+    assert "mse_over_variance" not in grade_metrics(np.tile([0.75, 0.25], (2, 1)), np.array([0, 0]), np.array([0.0, 1.0]))
+
+
+def test_the_plot_holds_the_points() -> None:
+    plain, other = (curve_plot(Curve([1.0, 0.5, last])) for last in (0.25, 0.9))
+    assert b"loss" in plain
+    assert plain == curve_plot(Curve([1.0, 0.5, 0.25]))
+    assert plain != other
+
+
+def test_kfp_door(shop: dict[str, str], tmp_path: Path) -> None:
+    from components.train_teacher.component import train_teacher
+
+    def artifact(name: str, uri: str = "") -> Any:
+        path = tmp_path / name
+        if uri:
+            path.write_text(json.dumps({"uri": uri, "digest": "d", "rows": 1}))
+        return SimpleNamespace(path=str(path), metadata={})
+
+    made = {name: artifact(name) for name in ("model", "summary")}
+    given = {name: artifact(f"{name}.json", uri) for name, uri in shop.items()}
+    settings = {**SHORT, "num_epochs": 1.0}
+    train_teacher.python_func(config=settings, section="teacher", workspace=str(tmp_path / "w"), run_id="r", **given, **made)
+    assert folder.read_spec(folder.fetch(made["model"].metadata["uri"])).kind == "teacher"
+    assert "validation.mse_over_variance" in Path(made["summary"].path).read_text()
+
+
+def test_command_line_trains_and_refuses(shop: dict[str, str], tmp_path: Path) -> None:
+    def call(**more: str) -> subprocess.CompletedProcess[str]:
+        places = {**shop, "model": str(tmp_path / "m"), "max-tokens": "64", "num-epochs": "1", "precision": "fp32", **more}
+        flags = [part for name, value in places.items() for part in (f"--{name}", value)]
+        return subprocess.run([sys.executable, "-m", "components.train_teacher", *flags], capture_output=True, text=True, check=False)
+
+    refused = call(folding="hard")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith("error: recipe section 'teacher': key 'folding' = 'hard'")
+    assert call().returncode == 0
+    config = TrainTeacherConfig(max_tokens=64, num_epochs=1, precision="fp32")
+    run(config, **shop, model=str(tmp_path / "here"), tracker=NullTracker())
+    assert (tmp_path / "m" / "relevance.json").read_text() == (tmp_path / "here" / "relevance.json").read_text()

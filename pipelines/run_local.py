@@ -73,7 +73,7 @@ class Places:
 
     @property
     def log(self) -> Path:
-        return self.workspace / "logs" / f"{self.run_id}.log"
+        return self.kfp / "run.log"
 
     @property
     def tracking(self) -> Path:
@@ -185,8 +185,7 @@ def _defaults() -> dict[str, str]:
 def _sender(places: Places, environment: Mapping[str, str]) -> subprocess.Popen[str]:
     """The process that imports mlflow once for the whole run, so that no task has to."""
     command = [sys.executable, "-m", "pipelines", "sync", str(places.workspace), "--run", places.run_id, "--follow"]
-    places.log.parent.mkdir(parents=True, exist_ok=True)
-    with places.log.with_suffix(".tracking.log").open("w", encoding="utf-8") as log:
+    with places.log.with_name("tracking.log").open("w", encoding="utf-8") as log:
         return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, text=True, env=dict(environment), cwd=ROOT
         )

@@ -37,7 +37,8 @@ def shop(tmp_path):
     shard = {"q1": 0, "q2": 1, "q3": 2, "q4": 0}
     pairs = {
         "pair_id": [f"p{place:02d}" for place in range(len(grid))], "query_id": [one for one, _ in grid],
-        "item_id": [two for _, two in grid], "source": ["lexical"] * len(grid), "shard": pa.array([shard[one] for one, _ in grid], pa.int32()),
+        "item_id": [two for _, two in grid], "source": ["lexical"] * len(grid),
+        "shard": pa.array([shard[one] for one, _ in grid], pa.int32()),
     }  # fmt: skip
     tables.write_table(places["pairs"], "pairs", pa.table(pairs))
     split = {"q1": "train", "q2": "dev", "q3": "test", "q4": "test"}

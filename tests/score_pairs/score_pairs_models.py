@@ -7,7 +7,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, P
 from components.shared.models import folder
 from components.shared.models.folder import ModelSpec
 
-WORDS = "red blue green shoes kettle hose garden running sneakers query title brand color category found by shoppers accepted | : ;".split()
+WORDS = ["red", "blue", "green", "shoes", "kettle", "hose", "garden", "running", "sneakers", "query", "title", "|", ":", ";"]
 GAINS = [0.0, 0.1, 1.0]
 
 

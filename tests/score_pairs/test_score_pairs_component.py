@@ -91,7 +91,7 @@ def tables_of(shop: dict, queries: Output[Dataset], items: Output[Dataset], pair
 @dsl.pipeline
 def two(shop: dict, config: dict, workspace: str):
     made = tables_of(shop=shop).outputs
-    common = {"config": config, "workspace": workspace, "run_id": "r", "queries": made["queries"], "items": made["items"], "pairs": made["pairs"]}
+    common = {"config": config, "workspace": workspace, "run_id": "r"} | {name: made[name] for name in ("queries", "items", "pairs")}
     score_pairs(section="a", system="given", model=made["model"], **common)
     score_pairs(section="b", system="named", **common)
 

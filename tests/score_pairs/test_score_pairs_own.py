@@ -156,7 +156,7 @@ def test_killed_command_goes_on(shop, model_folders, tmp_path):
     command = [sys.executable, "-m", "components.score_pairs", *flags, "--scores", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not (out / "commits").exists() and time.monotonic() < deadline:
+    while not list((out / "commits").glob("*.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

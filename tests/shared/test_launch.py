@@ -72,7 +72,7 @@ def test_a_refusal_of_input_comes_back_as_one(tmp_path: Path, monkeypatch: pytes
     sys.exit(refuse(place, InputError("column 'grade' has 9; correct it")))
     """
     module = write_program(tmp_path, monkeypatch, body)
-    with pytest.raises(InputError, match="^column 'grade' has 9; correct it$"):
+    with pytest.raises(InputError, match=r"^column 'grade' has 9; correct it$"):
         launch(module, [str(tmp_path)], num_processes=1, folder=tmp_path, timeout_s=60)
 
 

@@ -124,7 +124,7 @@ def test_a_spec_we_cannot_serve_is_refused(make_folder: Callable[..., str], chan
 def test_labels_without_gains_are_refused(make_folder: Callable[..., str]) -> None:
     uri = Path(make_folder("bert"))
     (uri / "relevance.json").unlink()
-    with pytest.raises(InputError, match="3 labels and no relevance.json"):
+    with pytest.raises(InputError, match=r"3 labels and no relevance\.json"):
         Scorer(str(uri))
 
 

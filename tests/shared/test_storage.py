@@ -14,7 +14,7 @@ from components.shared.errors import InputError, TemporaryError
 
 @pytest.mark.parametrize("uri", ["s3://bucket/x", "http://host/x", "gs://bucket/../x", "file:///a/../../etc/passwd", "gs://b/a\x00b"])
 def test_addresses_that_are_refused(uri):
-    with pytest.raises(InputError, match="supported|refused"):
+    with pytest.raises(InputError, match=r"supported|refused"):
         storage.normalise(uri)
 
 
@@ -120,7 +120,7 @@ def test_network_trouble_may_be_tried_again(trouble):
     def fails():
         raise trouble
 
-    with pytest.raises(TemporaryError, match="gs://b/x.*try again"):
+    with pytest.raises(TemporaryError, match=r"gs://b/x.*try again"):
         storage.temporary_on_trouble(fails, "gs://b/x")
 
 

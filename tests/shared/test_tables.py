@@ -100,6 +100,6 @@ def test_lost_part_is_the_users_to_mend(tmp_path):
 
 def test_rows_that_do_not_fit_publish_nothing(tmp_path):
     uri = str(tmp_path / "t")
-    with pytest.raises(InputError, match="writing .*lacks column 'score'"):
+    with pytest.raises(InputError, match=r"writing .*lacks column 'score'"):
         tables.write_table(uri, "rankings", rankings().drop_columns(["score"]))
     assert not tables.is_committed(uri)

@@ -140,7 +140,7 @@ def test_a_loss_that_is_not_finite_stops_and_leaves_weights_as_they_were(tmp_pat
 
 
 def test_a_gradient_that_is_not_finite_stops_too() -> None:
-    with pytest.raises(InputError, match="gradient norm (nan|inf)"):
+    with pytest.raises(InputError, match=r"gradient norm (nan|inf)"):
         fit(network(), batches, lambda m, rows: torch.sqrt(m(INPUTS[rows]).sum() * 0.0), num_steps=3, learning_rate=0.1)
 
 

@@ -24,8 +24,8 @@ from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.step import run
 from components.train_teacher.validation import curve_plot, grade_metrics
 
-SHORT: dict[str, Any] = {"num_neighbors": 1, "max_tokens": 64, "batch_size": 27, "num_epochs": 3, "learning_rate": 3e-3, "precision": "fp32",
-                         "validation_share": 0.2, "log_steps": 1}  # fmt: skip
+SHORT: dict[str, Any] = {"num_neighbors": 1, "max_tokens": 64, "batch_size": 27, "num_epochs": 3, "learning_rate": 3e-3}
+SHORT |= {"precision": "fp32", "validation_share": 0.2, "log_steps": 1}
 
 
 def train(shop: dict[str, str], model: Path, **more: Any):
@@ -133,7 +133,7 @@ def test_two_processes_with_zero2_follow_the_curve_of_one(shop: dict[str, str], 
     ("settings", "places", "message"),
     [
         ({"max_tokens": 65}, {}, "'max_tokens' = 65: the encoder .* reads at most 64 tokens"),
-        ({}, {"neighbors": "nowhere"}, "'nowhere' is not a committed table"),
+        ({}, {"neighbors": "nowhere"}, "nowhere' is not a committed table"),
         ({}, {"encoder": "nowhere"}, "model 'nowhere' does not exist"),
         ({"learning_rate": 1e30, "max_grad_norm": 1e30}, {}, "training stopped at step .* lower learning_rate"),
     ],

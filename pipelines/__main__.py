@@ -1,6 +1,7 @@
 """The command line of the pipeline: `python -m pipelines {run,compile,lint,show,sync,status}`."""
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from pipelines.placement import PROFILES, Images, images_of_environment
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 0, 2 for a user's mistake, 75 for trouble that may pass, 1 otherwise."""
+    """Returns the exit code: 0, 2 for a user's mistake, 75 for trouble that may pass, 130 when interrupted, 1 otherwise."""
     given = _parser().parse_args(argv)
     try:
         return COMMANDS[given.command](given)
@@ -25,6 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     except TemporaryError as error:
         sys.stderr.write(f"temporary trouble: {error}\n")
         return EXIT_TEMPORARY
+    except KeyboardInterrupt:
+        return run_local.EXIT_INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(given: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # a stopped run ends its tasks like Ctrl-C does
     request = run_local.Request(
         recipe=given.recipe,
         data=given.data,

@@ -64,6 +64,11 @@ class Progress:
             self._end("FAILURE")
         self._stop_status()
 
+    def interrupt(self) -> None:
+        """The user ended the run."""
+        self.raised = [("KeyboardInterrupt", "interrupted by the user")]
+        self.close()
+
     def failure(self) -> Failure:
         """The last error that the failing task raised."""
         name, message = self.raised[-1] if self.raised else ("", "the task ended without saying why; it may have run out of memory")

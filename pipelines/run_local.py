@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,7 @@ from pipelines.progress import Progress
 ROOT = Path(__file__).parent.parent
 FIRST_DAY = date(2000, 1, 1)
 SENDER_WAIT_S = 60.0
+EXIT_INTERRUPTED = 130  # what a shell reports after Ctrl-C
 ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "DS_ACCELERATOR": "cpu",
@@ -217,11 +219,10 @@ def _progress(document: Mapping[str, Any], places: Places, console: Console, ver
 
 def _execute(places: Places, environment: Mapping[str, str], progress: Progress) -> int:
     command = [sys.executable, "-W", "ignore", "-m", "pipelines.execute_ir", str(places.ir), str(places.kfp), places.run_id]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     with (
         places.log.open("w", encoding="utf-8") as log,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=dict(environment), cwd=ROOT
-        ) as child,
+        subprocess.Popen(command, **pipes, env=dict(environment), cwd=ROOT, start_new_session=True) as child,
     ):
         assert child.stdout is not None
         try:
@@ -230,9 +231,9 @@ def _execute(places: Places, environment: Mapping[str, str], progress: Progress)
                 log.flush()
                 progress.feed(line)
         except KeyboardInterrupt:
-            child.terminate()
-            progress.close()
-            return 130
+            os.killpg(child.pid, signal.SIGTERM)  # the runner and the task that it waits for
+            progress.interrupt()
+            return EXIT_INTERRUPTED
     if child.returncode == 0:
         return 0
     progress.close()
@@ -248,7 +249,9 @@ def _conclude(code: int, progress: Progress, places: Places, console: Console) -
     console.print(f"log: {places.log}", soft_wrap=True, highlight=False)
     if code == 0:
         console.print("compare runs: make ui", highlight=False)
-    elif code != 130:
+    elif code == EXIT_INTERRUPTED:
+        console.print("interrupted; run it again to go on: what is finished is reused", highlight=False)
+    else:
         kind = "error" if code == EXIT_INPUT else "failed"
         console.print(
             f"{kind} in {progress.failed or 'the runner'}: {progress.failure().message}", soft_wrap=True, highlight=False, markup=False

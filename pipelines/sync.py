@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from components.shared import spools, storage
+from components.shared.errors import InputError
 from components.shared.tracking_mlflow import Outcome, Sender
 
 ROUND_S = 0.5
@@ -14,20 +15,26 @@ LAST_ROUNDS = 3
 
 
 def run_folders(workspace: str, run_id: str = "", into: Path | None = None) -> list[Path]:
-    """Spool folders of a workspace, or of all workspaces in a folder."""
+    """Spool folders of a workspace, or of all workspaces in a folder; those of remote ones are copied below `into`."""
     places = [workspace]
     if storage.is_local(workspace):
         root = storage.local_path(workspace)
         places += [str(path) for path in sorted(root.glob("*")) if (path / "tracking").is_dir()]
-    found = [folder for place in places for folder in spools.fetch(place, into or Path("/nonexistent"))]
+    elif into is None:
+        raise InputError(f"workspace '{workspace}' is remote; only `sync` reads spools there")
+    found = [folder for place in places for folder in spools.fetch(place, into or Path())]
     return [folder for folder in found if run_id in ("", folder.name)]
 
 
 def send_all(workspace: str, run_id: str = "") -> Outcome:
     """Send whatever waits. Lines of a run whose sender still works may be sent by both; MLflow then holds them once."""
+    done = []
     with tempfile.TemporaryDirectory() as place:
-        waiting = [folder for folder in run_folders(workspace, run_id, Path(place)) if spools.num_unread(folder)]
-        done = [Sender(folder, budget_s=BUDGET_S).send() for folder in waiting]
+        for folder in run_folders(workspace, run_id, Path(place)):
+            if spools.num_unread(folder):
+                done.append(Sender(folder, budget_s=BUDGET_S).send())
+                if not done[-1].unsent:
+                    spools.forget(workspace, folder)
     trouble = next((one.trouble for one in done if one.trouble), "")
     return Outcome(sum(one.sent for one in done), sum(one.unsent for one in done), trouble)
 

@@ -10,8 +10,11 @@ from transformers import BertConfig, BertModel
 
 from components.prepare_encoder.config import PrepareEncoderConfig
 
-TOKEN_STD = 0.04  # twice that of position and segment vectors (0.02), so that words are what a first layer sees
-MATCHING_GAIN = 2.0
+# Found on the simulated shop (validation error over label variance 0.58 with, 0.82 without, all else equal): words twice as long as
+# BERT's 0.02, positions a quarter as long, so that equal words look alike wherever they stand; segments twice as long, because what tells
+# a match is that a query word's attention brings in the other segment; query and key weights four times, so that attention is peaked.
+TOKEN_STD = 0.04
+POSITION_GAIN, SEGMENT_GAIN, MATCHING_GAIN = 0.25, 2.0, 4.0
 
 
 def build_encoder(config: PrepareEncoderConfig, tokenizer: Any) -> BertModel:
@@ -69,24 +72,27 @@ def cooccurrence_vectors(present: Any, width: int, seed: int) -> np.ndarray:
 
 
 def warm_start(model: BertModel, vectors: np.ndarray) -> int:
-    """Give words their co-occurrence vectors, and let each position first look at positions with similar words.
+    """Give words their co-occurrence vectors, and let each position of the first layer look at the same and similar words.
 
     Attention logits of a random layer say nothing about word identity, so a small model spends its first thousands of steps on
-    learning to match words. With equal query and key projections W, x W W' y is a similarity from the first step on.
+    learning to match words. With equal query and key projections W, x W W' y is a similarity from the first step on; the segment's
+    direction is taken out of W, so that the similarity reaches from the query to the item.
 
     Returns:
         Number of tokens that got a vector.
     """
     known = np.abs(vectors).sum(axis=1) > 0
-    if not known.any():
-        return 0
-    vectors = vectors * (TOKEN_STD / vectors[known].std())
-    table = model.embeddings.word_embeddings.weight
+    embeddings: Any = model.embeddings
     with torch.no_grad():
-        table[torch.from_numpy(known)] = torch.from_numpy(vectors[known]).to(table.dtype)
-        for layer in model.encoder.layer:
-            attention: Any = layer.attention
-            projections = attention.self
-            projections.query.weight.mul_(MATCHING_GAIN)
-            projections.key.weight.copy_(projections.query.weight)
+        if known.any():
+            scaled = vectors[known] * (TOKEN_STD / vectors[known].std())
+            embeddings.word_embeddings.weight[torch.from_numpy(known)] = torch.from_numpy(scaled)
+        embeddings.position_embeddings.weight.mul_(POSITION_GAIN)
+        segments = embeddings.token_type_embeddings.weight.mul_(SEGMENT_GAIN)
+        between = torch.nn.functional.normalize(segments[1] - segments[0], dim=0)
+        attention: Any = model.encoder.layer[0].attention
+        projections = attention.self
+        weight = projections.query.weight.mul_(MATCHING_GAIN)
+        weight.sub_(torch.outer(weight @ between, between))
+        projections.key.weight.copy_(weight)
     return int(known.sum())

@@ -1,6 +1,6 @@
 """A WordPiece tokenizer learnt from the shop's own texts."""
 
-import re
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerFast
 from components.shared import text
 
 SPECIAL = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
-SHORT_TEXT_CHARS = 400
+MAX_LETTERS = 1000
+MAX_WORD_CHARS = 64
 
 
 def catalogue_texts(items: pa.Table, queries: pa.Table, max_texts: int, seed: int) -> list[str]:
@@ -39,17 +40,26 @@ def _drawn(table: pa.Table, share: float, rng: np.random.Generator) -> pa.Table:
 
 
 def learn_tokenizer(texts: list[str], vocab_size: int, max_tokens: int) -> PreTrainedTokenizerFast:
-    """BERT's conventions: lower case, `[CLS] a [SEP] b [SEP]`, segment ids 0 and 1."""
-    learnt = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk_token"], max_input_chars_per_word=64))  # pyright: ignore[reportCallIssue]
-    learnt.normalizer = normalizers.BertNormalizer(lowercase=True)  # pyright: ignore[reportAttributeAccessIssue]
-    learnt.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # pyright: ignore[reportAttributeAccessIssue]
-    alphabet = sorted({character for line in texts for character in line.lower() if re.match(r"\S", character)})
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, min_frequency=2, special_tokens=list(SPECIAL.values()), limit_alphabet=1000,
-        initial_alphabet=alphabet[:1000], show_progress=False,
+    """BERT's conventions: lower case, `[CLS] a [SEP] b [SEP]`, segment ids 0 and 1, longest piece first.
+
+    Pieces are learnt by pair merging without a mark for pieces inside a word: `tokenizers` numbers marked pieces in the order of a
+    randomly seeded hash table, so that the same texts would give another vocabulary in every process.
+    """
+    normalizer, words = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    letters = Counter(character for line in texts for character in normalizer.normalize_str(line) if not character.isspace())
+    alphabet = sorted(letters, key=lambda one: (-letters[one], one))[: min(MAX_LETTERS, vocab_size // 2)]
+    merging = Tokenizer(models.BPE())
+    merging.normalizer, merging.pre_tokenizer = normalizer, words  # pyright: ignore[reportAttributeAccessIssue]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, min_frequency=2, special_tokens=list(SPECIAL.values()), initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet), show_progress=False,
     )  # fmt: skip
-    learnt.train_from_iterator(texts, trainer)
-    ids = [(SPECIAL[name], learnt.token_to_id(SPECIAL[name])) for name in ("cls_token", "sep_token")]
+    merging.train_from_iterator(texts, trainer)
+    pieces = merging.get_vocab()
+    model = models.WordPiece(pieces, unk_token=SPECIAL["unk_token"], max_input_chars_per_word=MAX_WORD_CHARS, continuing_subword_prefix="")
+    learnt = Tokenizer(model)
+    learnt.normalizer, learnt.pre_tokenizer = normalizer, words  # pyright: ignore[reportAttributeAccessIssue]
+    ids = [(SPECIAL[name], pieces[SPECIAL[name]]) for name in ("cls_token", "sep_token")]
     learnt.post_processor = processors.TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ids
     )

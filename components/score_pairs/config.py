@@ -24,7 +24,9 @@ class ScorePairsConfig(StepConfig):
         16, ge=1, le=100_000, description="Shards, cut by query, where the pairs bring none; a kill costs one shard of work."
     )
     batch_tokens: int = Field(8192, ge=16, description="Tokens computed at once, padding included.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Number format of the model's arithmetic; bf16 moves scores a little.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "fp32", description="Number format of the model's arithmetic; bf16 moves scores a little; 'auto' is bf16 where the hardware has it."
+    )
     model: str = Field("", description="Model folder or models:/<name>@<alias>, where no model is given as an input.")
     missing_model: Literal["error", "empty"] = Field(
         "error", description="What to do when there is no model: stop, or write an empty table (no champion on the first night)."

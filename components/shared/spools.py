@@ -55,6 +55,13 @@ def fetch(workspace: str, into: Path) -> list[Path]:
     return sorted({into / run_id for run_id, _ in found})
 
 
+def forget(workspace: str, folder: Path) -> None:
+    """Delete what `fetch` copied from remote storage, once it was sent; a workspace on this disk keeps its spools."""
+    if not storage.is_local(workspace):
+        for spool in spools(folder):
+            storage.remove(storage.join(workspace, "tracking", folder.name, spool.name))
+
+
 def _state_file(spool: Path) -> Path:
     return spool.with_suffix(".sent")
 

@@ -20,21 +20,13 @@ from safetensors.torch import save as save_tensors
 from components.shared import storage
 from components.shared.errors import InputError
 from components.shared.models.batches import token_batches
+from components.shared.models.scoring import resolve_precision
 from components.shared.tracking import NullTracker, Tracker
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("auto", "fp32", "bf16")
 POOL_BATCHES = 32  # batches whose rows are sorted by length together: little padding, still mixed every epoch
 KEPT_CHECKPOINTS = 2
-
-
-def resolve_precision(precision: str) -> str:
-    """`auto` -> bf16 where the hardware multiplies it natively (CUDA, CPUs with avx512_bf16), else fp32."""
-    if precision != "auto":
-        return precision
-    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if native else "fp32"
 
 
 @dataclass(frozen=True)

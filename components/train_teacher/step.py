@@ -10,10 +10,11 @@ import torch
 from components.shared import storage
 from components.shared.launch import launch
 from components.shared.models import folder
+from components.shared.models.scoring import resolve_precision
 from components.shared.report import Report
 from components.shared.tables import Manifest
 from components.shared.tracking import Tracker
-from components.shared.training import Curve, resolve_precision
+from components.shared.training import Curve
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources, Tables, read_tables
 from components.train_teacher.fine_tuning import World, fine_tune, teacher_spec

@@ -1,8 +1,12 @@
 """What is refused before anything starts, and the small commands around a run."""
 
+import contextlib
 import io
+import os
+import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from rich.console import Console
 from components.shared import spools
 from components.shared.errors import InputError
 from components.shared.tracking import SpoolTracker
+from components.shared.tracking_mlflow import Outcome
 from pipelines import outcome, status, sync
 from pipelines.__main__ import main
 from pipelines.run_local import Request, check, check_data, check_date, code_digest, git_revision
@@ -44,6 +49,34 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2_before_anything_starts(
     assert line.startswith("error: ")
     assert message in line
     assert not (tmp_path / "work").exists()
+
+
+def processes_mentioning(text: str) -> list[int]:
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if text in (place / "cmdline").read_text() and int(place.name) != os.getpid():
+                found.append(int(place.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for processes in /proc")
+def test_a_stopped_run_leaves_no_process_behind_and_says_how_to_go_on(tmp_path):
+    command = [sys.executable, "-m", "pipelines", "run", "--workspace", str(tmp_path / "work"), "--set", "shop.num_sessions=200000"]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}", "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as running:
+        assert running.stdout is not None
+        assert any("Shop" in line for line in running.stdout)
+        running.send_signal(signal.SIGTERM)  # becomes what Ctrl-C is
+        rest, errors = running.communicate(timeout=90)
+    assert (running.returncode, errors) == (130, "")
+    assert rest.splitlines()[-1] == "interrupted; run it again to go on: what is finished is reused"
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and processes_mentioning(str(tmp_path)):
+        time.sleep(0.2)
+    assert processes_mentioning(str(tmp_path)) == []
+    ((row),) = [status.row(folder) for folder in sync.run_folders(str(tmp_path / "work"))]
+    assert row[2] == "FAILED"
 
 
 def test_a_folder_without_a_card_names_the_shapes_that_are_known(tmp_path):
@@ -138,6 +171,17 @@ def test_sync_says_what_waits_when_the_server_is_away(tmp_path, monkeypatch, cap
     write_run(tmp_path / "tiny", "20260901-000000-tiny", "FINISHED")
     assert main(["sync", str(tmp_path)]) == 75
     assert capsys.readouterr().out.startswith("0 lines sent, 7 wait MlflowException")
+
+
+def test_what_tasks_left_on_remote_storage_is_sent_and_then_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    write_run(tmp_path / "remote", "20260901-000000-cluster", "FINISHED")
+    monkeypatch.setattr("components.shared.storage.is_local", lambda uri: "remote" not in uri)
+    with pytest.raises(InputError, match="is remote"):
+        status.table(str(tmp_path / "remote"))
+    assert sync.send_all(str(tmp_path / "remote")) == Outcome(7, 0)
+    assert not list((tmp_path / "remote").rglob("*.jsonl"))
+    assert sync.send_all(str(tmp_path / "remote")) == Outcome(0, 0)
 
 
 def test_compile_and_lint_from_the_command_line(tmp_path, capsys):

@@ -58,6 +58,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     places = {name: write(folder, name, rows) for name, rows in
               {"items": items, "queries": queries, "judgments": judgments, "neighbors": neighbors}.items()}  # fmt: skip
     encoder = str(folder / "encoder")
-    config = PrepareEncoderConfig(num_layers=1, hidden_size=32, num_heads=2, intermediate_size=64, vocab_size=200, max_tokens=64)  # pyright: ignore[reportCallIssue]
+    config = PrepareEncoderConfig(num_layers=2, hidden_size=32, num_heads=2, intermediate_size=64, vocab_size=200, max_tokens=64)  # pyright: ignore[reportCallIssue]
     prepare_encoder(config, items=places["items"], queries=places["queries"], encoder=encoder, tracker=NullTracker())
     return {"card": card, "encoder": encoder, **places}

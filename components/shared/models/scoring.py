@@ -13,7 +13,13 @@ from components.shared.models.batches import token_batches
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("fp32", "bf16")
+
+def resolve_precision(precision: str) -> str:
+    """`auto` -> bf16 where the hardware multiplies it natively (CUDA, CPUs with avx512_bf16), else fp32."""
+    if precision != "auto":
+        return precision
+    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if native else "fp32"
 
 
 def pick_device() -> torch.device:
@@ -37,7 +43,7 @@ class Scorer:
         self.tokenizer = folder.load_tokenizer(path)
         self.device = pick_device()
         self.model = folder.load_model(path, self.spec).to(self.device).eval()
-        self.batch_tokens, self.precision = batch_tokens, precision
+        self.batch_tokens, self.precision = batch_tokens, resolve_precision(precision)
 
     def probabilities(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
         """Teacher: probability of each grade [rows, grades], float32."""

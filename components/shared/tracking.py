@@ -8,6 +8,7 @@ logged again from its own spool.
 import json
 import math
 import time
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,26 +19,32 @@ from components.shared.errors import InputError
 class Tracker(Protocol):
     """The interface that steps see; every call is cheap and never raises because of a server."""
 
+    @abstractmethod
     def params(self, values: Mapping[str, Any]) -> None:
         """Settings; logged once under the recipe's names."""
         ...
 
+    @abstractmethod
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Numbers under the names they have every night; `step` for curves."""
         ...
 
+    @abstractmethod
     def headline(self, values: Mapping[str, float]) -> None:
         """Metrics that also stand on the pipeline's own run, where runs are compared."""
         ...
 
+    @abstractmethod
     def tags(self, values: Mapping[str, str]) -> None:
         """Short texts to filter runs by."""
         ...
 
+    @abstractmethod
     def dataset(self, name: str, uri: str, digest: str, rows: int) -> None:
         """A table that was read or written."""
         ...
 
+    @abstractmethod
     def artifact(self, uri: str, folder: str = "") -> None:
         """A file to keep with the run: a report or a plot, never weights."""
         ...

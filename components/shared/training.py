@@ -7,6 +7,7 @@ learning rate is a function of the step, and a checkpoint holds weights and opti
 import logging
 import math
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -83,14 +84,17 @@ def learning_rate_at(step: int, num_steps: int, peak: float, warmup_share: float
 class Stepper(Protocol):
     """How one loss changes the weights; plain AdamW here, DeepSpeed in the teacher's trainer."""
 
+    @abstractmethod
     def step(self, loss: torch.Tensor, learning_rate: float) -> tuple[float, float]:
         """Backward pass and update; returns (loss over all processes, gradient norm), and updates nothing unless both are finite."""
         ...
 
+    @abstractmethod
     def tensors(self) -> dict[str, torch.Tensor]:
         """Trainable weights (`weights/<name>`) and optimizer state (`<state>/<name>`) for a checkpoint."""
         ...
 
+    @abstractmethod
     def restore(self, tensors: dict[str, torch.Tensor], step: int) -> None:
         """Put a checkpoint's tensors back."""
         ...

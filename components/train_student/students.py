@@ -1,5 +1,6 @@
 """The two architectures as trainable modules, and their folders, which sentence-transformers opens as well."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,16 @@ SCALE_SPEED = 100.0
 """Scale and offset move by SCALE_SPEED x learning rate per step of Adam; at an encoder's rate alone they would stand still."""
 
 
-class Student(nn.Module):
+class Student(nn.Module, ABC):
     """A network with the texts of all rows, tokenised once; `forward` scores rows."""
 
     def __init__(self, network: Any, batch_tokens: int) -> None:
         super().__init__()
         self.network, self.batch_tokens = network, batch_tokens
 
+    @abstractmethod
     def forward(self, rows: np.ndarray) -> torch.Tensor:
         """Raw scores [rows], float32."""
-        raise NotImplementedError
 
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
@@ -37,8 +38,9 @@ class Student(nn.Module):
         back = np.argsort(np.concatenate(parts), kind="stable")
         return torch.cat(outputs).reshape(-1, width)[torch.from_numpy(back).to(self.device())]
 
+    @abstractmethod
     def one_pass(self, batch: Any) -> torch.Tensor:
-        raise NotImplementedError
+        """Raw output of one forward pass [rows of the batch, width]."""
 
     @torch.inference_mode()
     def predict(self, rows: np.ndarray, chunk: int = 2048) -> np.ndarray:

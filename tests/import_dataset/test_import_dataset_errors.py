@@ -9,7 +9,7 @@ from components.import_dataset.cards import packaged_cards, parse_card
 from components.shared.errors import InputError
 
 
-def refuse(data, *words: str, **settings: object) -> None:
+def expect_refused(data, *words: str, **settings: object) -> None:
     with pytest.raises(InputError) as caught:
         data.run(**settings)
     for word in words:
@@ -28,14 +28,14 @@ def spoiled(folder, old: str, new: str):
 
 def test_absent_empty_and_file_folders(folder, tmp_path: Path) -> None:
     data = folder()
-    refuse(type(data)(tmp_path / "none", data.out), f"data folder '{tmp_path / 'none'}' does not exist, is empty or cannot be read")
+    expect_refused(type(data)(tmp_path / "none", data.out), f"data folder '{tmp_path / 'none'}' does not exist, is empty or cannot be read")
     (tmp_path / "hollow").mkdir()
-    refuse(type(data)(tmp_path / "hollow", data.out), "is empty", "give the path of a folder")
-    refuse(type(data)(data.root / "dataset.yaml", data.out), "is a file; give the folder that holds it")
+    expect_refused(type(data)(tmp_path / "hollow", data.out), "is empty", "give the path of a folder")
+    expect_refused(type(data)(data.root / "dataset.yaml", data.out), "is a file; give the folder that holds it")
 
 
 def test_no_card_and_no_known_shape(folder) -> None:
-    refuse(
+    expect_refused(
         folder(card=None),
         "has no dataset.yaml and its files fit no known shape",
         "esci (products, queries, judgments, logs/ubi_queries, logs/ubi_events)",
@@ -44,8 +44,8 @@ def test_no_card_and_no_known_shape(folder) -> None:
 
 
 def test_unknown_and_unfitting_shapes(folder) -> None:
-    refuse(folder(card=None), "key 'shape' = 'wands' is not a packaged card; known: esci, ubi", shape="wands")
-    refuse(folder(card=None), "key 'items.file' = 'products' does not exist", shape="esci")
+    expect_refused(folder(card=None), "key 'shape' = 'wands' is not a packaged card; known: esci, ubi", shape="wands")
+    expect_refused(folder(card=None), "key 'items.file' = 'products' does not exist", shape="esci")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_unknown_and_unfitting_shapes(folder) -> None:
     ],
 )
 def test_spoiled_cards(folder, old: str, new: str, words: tuple[str, ...]) -> None:
-    refuse(spoiled(folder, old, new), *words)
+    expect_refused(spoiled(folder, old, new), *words)
 
 
 def test_a_card_must_be_a_mapping() -> None:
@@ -87,26 +87,28 @@ def test_a_card_must_be_a_mapping() -> None:
     ],
 )
 def test_spoiled_judgments(folder, judgments: list[tuple[str, str, str]], words: tuple[str, ...]) -> None:
-    refuse(folder(judgments=[dict(zip(("id", "sku", "label"), row, strict=True)) for row in judgments]), *words)
+    expect_refused(folder(judgments=[dict(zip(("id", "sku", "label"), row, strict=True)) for row in judgments]), *words)
 
 
 def test_repeated_ids(folder) -> None:
     twice = [{"sku": "b", "name": "x", "size": "", "fabric": ""}, {"sku": "b", "name": "y", "size": "", "fabric": ""}]
-    refuse(folder(items=twice, judgments=[{"id": "q1", "sku": "b", "label": "bad"}]), "table 'items': 1 values of item_id", "first 'b'")
+    expect_refused(
+        folder(items=twice, judgments=[{"id": "q1", "sku": "b", "label": "bad"}]), "table 'items': 1 values of item_id", "first 'b'"
+    )
     asked = [{"id": "q1", "text": "x"}, {"id": "q1", "text": "y"}, {"id": "q2", "text": "z"}]
-    refuse(folder(queries=asked), "table 'queries': 1 values of query_id are on several rows, first 'q1'")
+    expect_refused(folder(queries=asked), "table 'queries': 1 values of query_id are on several rows, first 'q1'")
 
 
 def test_empty_tables_and_files_of_no_known_kind(folder) -> None:
     data = folder(".csv")
     (data.root / "items.csv").write_text("sku,name,size,fabric\n")
-    refuse(data, "items.csv': table 'items' has no rows")
+    expect_refused(data, "items.csv': table 'items' has no rows")
     data = folder(".parquet")
     (data.root / "items.csv").unlink()
     (data.root / "items.parquet").unlink()
     (data.root / "items").mkdir()
     (data.root / "items" / "rows.xml").write_text("<x/>")
-    refuse(data, "no file of a known kind; known suffixes: .parquet, .csv")
+    expect_refused(data, "no file of a known kind; known suffixes: .parquet, .csv")
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".ndjson", ".ndjson.gz"])
@@ -119,13 +121,13 @@ def test_unreadable_files(folder, suffix: str) -> None:
 
 def test_nested_columns_are_refused(folder) -> None:
     items = [{"sku": "1", "name": {"en": "shoe"}, "size": "", "fabric": ""}]
-    refuse(folder(items=items), "column 'name' of type struct", "give text, numbers or lists of text")
+    expect_refused(folder(items=items), "column 'name' of type struct", "give text, numbers or lists of text")
 
 
 def test_spoiled_dates_and_shares(folder) -> None:
     data = spoiled(folder, "grade: label", "grade: label, judged_at: label")
-    refuse(data, "column 'judged_at' of type string is not a date", "write YYYY-MM-DD")
-    refuse(folder(), "train_share + dev_share = 1.4 is above 1", train_share=0.9, dev_share=0.5)
+    expect_refused(data, "column 'judged_at' of type string is not a date", "write YYYY-MM-DD")
+    expect_refused(folder(), "train_share + dev_share = 1.4 is above 1", train_share=0.9, dev_share=0.5)
 
 
 def test_packaged_cards_are_valid() -> None:

@@ -1,21 +1,18 @@
 """The whole pipeline through its real doors on a very small shop: compiled, run by kfp, looked at in files and in MLflow."""
 
-import io
-import json
 from pathlib import Path
 
 import ir_measures
 import numpy as np
 import pytest
 from ir_measures import nDCG
-from rich.console import Console
+from night import Night, overrides_of
 
 from components.shared import spools, storage
 from components.shared.card import read_card
 from components.shared.tables import read_table
 from components.shared.tracking_mlflow import EXPERIMENT, RUN_TAG
 from pipelines import outcome, recipe
-from pipelines.run_local import Request, run_local
 
 NUM_QUERIES, JUDGMENTS_PER_QUERY = 60, 10
 SMALL_ENCODER = {"num_layers": 1, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "vocab_size": 800, "max_tokens": 64}
@@ -33,28 +30,8 @@ SMALL = {
     "evaluation": {"num_resamples": 200},
     "promotion": {"num_resamples": 200, "min_queries": 10},
 }
-OVERRIDES = [f"{section}.{key}={value}" for section, keys in SMALL.items() for key, value in keys.items()]
+OVERRIDES = overrides_of(SMALL)
 NUM_TASKS = 18
-
-
-class Night:
-    """One run: exit code, what the terminal showed, where things are."""
-
-    def __init__(self, workspace: Path, *extra: str) -> None:
-        out = io.StringIO()
-        before = set((workspace / "tracking").glob("*"))
-        self.code = run_local(Request(workspace=str(workspace), overrides=[*OVERRIDES, *extra]), Console(file=out, width=200))
-        self.shown = out.getvalue()
-        (self.tracking,) = set((workspace / "tracking").glob("*")) - before
-        self.run_id = self.tracking.name
-        self.kfp = workspace / "kfp" / self.run_id
-
-    def address(self, task: str, output: str) -> str:
-        (file,) = self.kfp.glob(f"*/{task}/{output}")
-        return json.loads(file.read_text())["uri"]
-
-    def num_reused(self) -> int:
-        return self.shown.count(", reused")
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +51,14 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def first(workspace, store) -> Night:
-    night = Night(workspace)
+    night = Night(workspace, OVERRIDES)
     assert night.code == 0, night.shown
     return night
 
 
 @pytest.fixture(scope="module")
 def second(workspace, store, first) -> Night:
-    return Night(workspace)
+    return Night(workspace, OVERRIDES)
 
 
 @pytest.fixture(scope="module")
@@ -119,18 +96,8 @@ def test_the_judgments_are_the_shops_and_the_pool_is_scored_exactly_once(first):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
-def rankings_by_system(night: Night):
-    found = {}
-    for file in night.kfp.glob("*/score-pairs*/scores"):
-        uri = json.loads(file.read_text())["uri"]
-        if storage.read_json(storage.join(uri, "manifest.json"))["table"] == "rankings":
-            section = uri.split("/")[-3]
-            found[section.removeprefix("ranking_")] = read_table(uri, "rankings")
-    return found
-
-
 def test_every_system_ranks_the_same_pairs_and_the_first_night_has_no_champion(first):
-    rankings = rankings_by_system(first)
+    rankings = first.rankings()
     assert set(rankings) == {"teacher", "cross_encoder", "bi_encoder", "untrained", "champion"}
     assert rankings.pop("champion").num_rows == 0
     ranked = {
@@ -143,7 +110,7 @@ def test_every_system_ranks_the_same_pairs_and_the_first_night_has_no_champion(f
 def test_the_headline_number_is_the_one_that_ir_measures_computes(first):
     """An independent way from rankings and judgments to ndcg@10 of the report."""
     judgments = read_table(first.address("import-dataset", "judgments"), "judgments").to_pylist()
-    table = rankings_by_system(first)["bi_encoder"].to_pylist()
+    table = first.rankings()["bi_encoder"].to_pylist()
     evaluated = {row["query_id"] for row in table}
     qrels = [ir_measures.Qrel(row["query_id"], row["item_id"], row["grade"]) for row in judgments if row["query_id"] in evaluated]
     scored = [ir_measures.ScoredDoc(row["query_id"], row["item_id"], row["score"]) for row in table]
@@ -186,7 +153,7 @@ def test_the_second_night_reuses_everything_that_knows_nothing_of_the_new_champi
 
 
 def test_a_users_mistake_inside_a_task_is_told_in_the_last_line_with_exit_code_2(workspace, second, client):
-    bad = Night(workspace, "teacher.max_tokens=65")
+    bad = Night(workspace, [*OVERRIDES, "teacher.max_tokens=65"])
     assert bad.code == 2
     last = bad.shown.splitlines()[-1]
     assert last.startswith("error in teacher: ")

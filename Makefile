@@ -54,9 +54,8 @@ check: $(STAMP) ## lint, types, layers, recipes, compiled pipelines, sizes
 	@$(BIN)/python -m pipelines lint
 	@$(BIN)/python -m pytest tests/architecture
 
-bench: $(STAMP) ## overhead per task and time of a first and a second run
-	@$(BIN)/python benchmarks/kfp_overhead.py
-	@$(BIN)/python benchmarks/run_times.py
+bench: $(STAMP) ## measure: simulator, extraction, scoring, overhead per task, a first and later runs; then render the tables
+	@for one in simulate_shop extract_logs score_pairs kfp_overhead run_times render; do echo "== $$one"; $(BIN)/python benchmarks/$$one.py || exit; done
 
 compile: $(STAMP) ## write runs/pipeline.yaml for a cluster (needs RELEVANCE_CPU_IMAGE, RELEVANCE_GPU_IMAGE, WORKSPACE=gs://...)
 	@$(BIN)/python -m pipelines compile --recipe $(RECIPE) --profile cluster --workspace $(or $(WORKSPACE),runs/compiled) \

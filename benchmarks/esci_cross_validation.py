@@ -2,10 +2,10 @@
 
     python benchmarks/esci_cross_validation.py [--data ../shared/data/esci] [--folds 4] [--set pool.size_factor=4 ...]
 
-Runs the whole pipeline once per fold and arm: with the log as it is, and with `logs.hide_evaluated_queries=true`, because the clicks
-of that log are drawn from the judgments. Queries that share two judged items or half of their words stay in one fold. A fold's
-queries are judged `dev` and never trained on; every query is evaluated exactly once per arm. Finished folds are reused.
-Writes `results/esci_cross_validation.json` and its Markdown table.
+`--folds 1` does not cross-validate: it takes the data set's own train and dev split. Runs the whole pipeline once per fold and arm:
+with the log as it is, and with `logs.hide_evaluated_queries=true`, because the clicks of that log are drawn from the
+judgments. Queries that share two judged items or half of their words stay in one fold. A fold's queries are judged `dev` and never trained on; every query is evaluated exactly once per arm. Finished folds are reused.
+Writes `results/esci_cross_validation.json` (`esci_dev.json` for one fold).
 """
 
 import argparse
@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from machine import describe_machine
+from machine import describe_machine, save
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from components.shared import metrics
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "benchmarks/results/esci_cross_validation.json"
+PLACE = ROOT / "runs/cross_validation"
 ARMS = {"with_evidence": "false", "without_evidence": "true"}
 SYSTEMS = ("bm25", "untrained", "teacher", "cross_encoder", "bi_encoder")
 COMPARED = [(student, base) for student in ("cross_encoder", "bi_encoder") for base in ("bm25", "untrained", "teacher")]
@@ -57,6 +57,8 @@ def folds_of(data: Path, num_folds: int) -> dict[int, int]:
 
 def fold_data(data: Path, folder: Path, fold: int, folds: dict[int, int]) -> Path:
     """A data folder in which the fold's queries are `dev` and all others `train`."""
+    if max(folds.values()) == 0:
+        return data
     if (folder / "judgments.parquet").exists():
         return folder
     folder.mkdir(parents=True)
@@ -95,24 +97,6 @@ def summarise(values: pa.Table) -> dict[str, object]:
     return {"means": means, "differences": differences}
 
 
-def render(result: dict) -> str:
-    """The README's table."""
-    lines = ["| evidence for evaluated queries | system | pairwise accuracy | NDCG@10 | AUC |", "|---|---|---|---|---|"]
-    for arm, summary in result["arms"].items():
-        for system in SYSTEMS:
-            cells = [summary["means"][f"{system}.{metric}"] for metric in ("pairwise_accuracy", "ndcg@10", "auc")]
-            text = " | ".join(f"{one['mean']:.3f} [{one['low']:.3f}, {one['high']:.3f}]" for one in cells)
-            lines.append(f"| {arm.split('_')[0]} | {system} | {text} |")
-    lines += ["", "| evidence | paired difference | pairwise accuracy | p |", "|---|---|---|---|"]
-    for arm, summary in result["arms"].items():
-        for system, base in COMPARED:
-            one = summary["differences"][f"{system}-{base}.pairwise_accuracy"]
-            lines.append(
-                f"| {arm.split('_')[0]} | {system} - {base} | {one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}] | {one['p']:.4f} |"
-            )
-    return "\n".join(lines) + "\n"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/esci")
@@ -120,20 +104,18 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     given = parser.parse_args()
     folds = folds_of(given.data, given.folds)
-    result: dict = {**describe_machine(), "settings": {"folds": given.folds, "set": given.set}, "seconds": {}, "arms": {}}
+    machine, seconds, arms = describe_machine(), {}, {}
     for arm, hide in ARMS.items():
         parts = []
         for fold in range(given.folds):
-            place = ROOT / "runs/cross_validation"
-            data = fold_data(given.data, place / f"data-{given.folds}-{fold}", fold, folds)
-            values, seconds = run_fold(data, place / f"esci-{arm}-{given.folds}-{fold}".replace("_", "-"), hide, given.set)
-            result["seconds"][f"{arm}.{fold}"] = round(seconds, 1)
+            data = fold_data(given.data, PLACE / f"data-{given.folds}-{fold}", fold, folds)
+            values, took = run_fold(data, PLACE / f"esci-{arm}-{given.folds}-{fold}".replace("_", "-"), hide, given.set)
+            seconds[f"{arm}.{fold}"] = round(took, 1)
             parts.append(values)
-        result["arms"][arm] = summarise(pa.concat_tables(parts))
-    result["num_queries"] = len(folds)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    RESULT.with_suffix(".md").write_text(render(result))
-    print(render(result))
+        arms[arm] = summarise(pa.concat_tables(parts))
+    name = "esci_cross_validation" if given.folds > 1 else "esci_dev"
+    save(name, machine, {"folds": given.folds, "set": given.set}, {"seconds": seconds, "arms": arms})
+    print(json.dumps(seconds))
 
 
 if __name__ == "__main__":

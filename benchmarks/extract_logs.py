@@ -8,22 +8,20 @@ benchmarks/results/extract_logs.json.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from machine import describe_machine, save
 
 from components.shared import tables, text
 
-RESULTS = Path(__file__).parent / "results" / "extract_logs.json"
 DAYS, EVENTS_A_SEARCH, NUM_QUERIES, NUM_ITEMS = 7, 12, 20_000, 50_000
 FIRST_MS = 1_714_521_600_000  # 2024-05-01T00:00:00Z
 OUTPUTS = ("events", "interactions", "queries")
@@ -123,21 +121,12 @@ def main() -> None:
     parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 5_000_000])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory-limit-mib", type=int, default=768)
-    parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
-    load = os.getloadavg()[0]
+    machine = describe_machine()
     runs = [measure(num_events, given.threads, given.memory_limit_mib) for num_events in given.events]
-    machine = {"cpus": os.cpu_count(), "platform": platform.platform(), "load_average_before": round(load, 2)}
-    versions = {"python": platform.python_version(), "duckdb": duckdb.__version__, "pyarrow": pa.__version__}
-    settings = {
-        "threads": given.threads,
-        "memory_limit_mib": given.memory_limit_mib,
-        "includes": "process start, reading, all three tables",
-    }
-    result = {"machine": machine, "versions": versions, "settings": settings, "runs": runs}
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+    includes = "process start, reading, all three tables"
+    save("extract_logs", machine, {"threads": given.threads, "memory_limit_mib": given.memory_limit_mib, "includes": includes}, runs)
+    print(json.dumps(runs, indent=1))
 
 
 if __name__ == "__main__":

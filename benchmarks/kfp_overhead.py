@@ -4,6 +4,7 @@ Three chains of the same length: an empty task; one that imports the hand-over, 
 as well, which is what a task would pay if each sent its own tracking.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 from kfp import compiler, dsl
+from machine import describe_machine, save
 
 BODY = """
 from kfp import dsl
@@ -56,10 +58,10 @@ def seconds(line: str, num_tasks: int) -> float:
 
 
 def main(num_tasks: int) -> None:
-    print(f"| chain of {num_tasks} tasks | s per task |\n|---|---|")
-    for kind, line in KINDS.items():
-        one, all_tasks = seconds(line, 1), seconds(line, 1 + num_tasks)
-        print(f"| {kind} | {(all_tasks - one) / num_tasks:.2f} |", flush=True)
+    machine = describe_machine()
+    result = {kind: round((seconds(line, 1 + num_tasks) - seconds(line, 1)) / num_tasks, 3) for kind, line in KINDS.items()}
+    save("kfp_overhead", machine, {"num_tasks": num_tasks, "unit": "seconds per task"}, result)
+    print(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

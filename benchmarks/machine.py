@@ -1,9 +1,13 @@
-"""What every result file says about where it was measured."""
+"""What every result file says about where it was measured, and how it is written."""
 
+import json
 import os
 import platform
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
 
 PACKAGES = ("duckdb", "kfp", "mlflow", "numpy", "pyarrow", "torch", "transformers")
 
@@ -21,3 +25,10 @@ def describe_machine() -> dict[str, Any]:
     """Machine and versions; the load tells whether the machine was quiet when the measurement began."""
     machine = {"cpu": cpu_model(), "cores": os.cpu_count(), "system": platform.system(), "load_before": round(os.getloadavg()[0], 2)}
     return {"machine": machine, "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}}
+
+
+def save(name: str, machine: dict[str, Any], settings: dict[str, Any], result: Any) -> None:
+    """Write `results/<name>.json`; `machine` is from `describe_machine()` before the measurement. `render.py` makes the tables."""
+    RESULTS.mkdir(exist_ok=True)
+    record = {**machine, "settings": settings, "result": result}
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")

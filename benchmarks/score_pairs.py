@@ -8,7 +8,6 @@ padded to the longest allowed length; padded to the longest of each batch in arr
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import describe_machine
+from machine import describe_machine, save
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from components.shared.models import folder
@@ -130,8 +129,8 @@ if __name__ == "__main__":
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     settings = {**vars(given), "max_tokens": MAX_TOKENS, "batch_rows": BATCH_ROWS, "batch_tokens": BATCH_TOKENS, "seed": SEED}
-    record = {**describe_machine(), "settings": settings, "result": result_of(given.pairs, given.rounds)}
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(record, indent=1) + "\n")
-    for name, rate in record["result"]["pairs_per_s"].items():
-        print(f"{name:20s} {rate:8.1f} pairs/s  {record['result']['times_padded_to_max'][name]:5.2f} x padded_to_max")
+    machine = describe_machine()
+    result = result_of(given.pairs, given.rounds)
+    save("score_pairs", machine, settings, result)
+    for name, rate in result["pairs_per_s"].items():
+        print(f"{name:20s} {rate:8.1f} pairs/s  {result['times_padded_to_max'][name]:5.2f} x padded_to_max")

@@ -3,8 +3,9 @@
     python benchmarks/esci_cross_validation.py [--data ../shared/data/esci] [--folds 4] [--set pool.size_factor=4 ...]
 
 `--folds 1` does not cross-validate: it takes the data set's own train and dev split. Runs the whole pipeline once per fold and arm:
-with the log as it is, and with `logs.hide_evaluated_queries=true`, because the clicks of that log are drawn from the
-judgments. Queries that share two judged items or half of their words stay in one fold. A fold's queries are judged `dev` and never trained on; every query is evaluated exactly once per arm. Finished folds are reused.
+with the log as it is, and with `logs.hide_evaluated_queries=true`, because the clicks of that log are drawn from the judgments.
+Queries that share two judged items or half of their words stay in one fold. A fold's queries are judged `dev` and never trained on;
+every query is evaluated exactly once per arm. Finished folds are reused.
 Writes `results/esci_cross_validation.json` (`esci_dev.json` for one fold).
 """
 

@@ -12,6 +12,7 @@ DATE ?=
 WORKSPACE ?=
 SET ?=
 TORCH_INDEX ?=
+PROFILE ?= laptop
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
@@ -57,8 +58,8 @@ check: $(STAMP) ## lint, types, layers, recipes, compiled pipelines, sizes
 bench: $(STAMP) ## measure: simulator, extraction, scoring, overhead per task, a first and later runs; then render the tables
 	@for one in simulate_shop extract_logs score_pairs kfp_overhead run_times render; do echo "== $$one"; $(BIN)/python benchmarks/$$one.py || exit; done
 
-compile: $(STAMP) ## write runs/pipeline.yaml for a cluster (needs RELEVANCE_CPU_IMAGE, RELEVANCE_GPU_IMAGE, WORKSPACE=gs://...)
-	@$(BIN)/python -m pipelines compile --recipe $(RECIPE) --profile cluster --workspace $(or $(WORKSPACE),runs/compiled) \
+compile: $(STAMP) ## write runs/pipeline.yaml, the file that `run` executes (PROFILE=cluster adds images and sizes; needs RELEVANCE_{CPU,GPU}_IMAGE)
+	@$(BIN)/python -m pipelines compile --recipe $(RECIPE) --profile $(PROFILE) --workspace $(or $(WORKSPACE),runs/$(RECIPE)) \
 		$(if $(DATA),--data $(DATA)) $(foreach one,$(SET),--set '$(one)')
 
 # MLflow's job runners cost 1.7 GB and nothing here uses them

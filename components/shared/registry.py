@@ -1,12 +1,13 @@
 """The MLflow model registry: versions that point at model folders, and the aliases that say which one serves.
 
 Weights never go through the tracking server: the source of a version is the URI of the model folder, and its digest is a tag
-(mlflow#8539, #7564). MLflow is found through MLFLOW_TRACKING_URI.
+(mlflow#8539, #7564). MLflow is found through MLFLOW_TRACKING_URI, or else where `make run` keeps it.
 """
 
 import os
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from components.shared import storage
@@ -14,6 +15,7 @@ from components.shared.errors import InputError, TemporaryError
 
 SCHEME = "models:/"
 DIGEST = "digest"
+LOCAL_STORE = Path("runs/mlflow.db")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\- ]{0,127}")
 ALIAS = re.compile(r"(?!latest$)(?![vV]\d+$)[A-Za-z0-9_\-]{1,127}")
 ABSENT, STANDS_ALREADY = "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"
@@ -95,6 +97,13 @@ def _check_name(name: str, alias: str | None = None) -> None:
         raise InputError(f"alias '{alias}' of model '{name}' is not one; use letters, digits, _ and -, but not 'latest' or 'v1'")
 
 
+def _local_store() -> str:
+    """The store that `make run` keeps below the working folder, for commands that are typed there by hand."""
+    if not LOCAL_STORE.is_file():
+        raise InputError(f"MLFLOW_TRACKING_URI is not set and there is no {LOCAL_STORE} here, so there is no model registry; set it")
+    return f"sqlite:///{LOCAL_STORE.resolve()}"
+
+
 def _call(action: Callable[[Any], Any], name: str, ignore: str = "") -> Any:
     """What the registry answers; None for the error code `ignore`."""
     # takes a second and is needed only where a registry is used
@@ -102,9 +111,7 @@ def _call(action: Callable[[Any], Any], name: str, ignore: str = "") -> Any:
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
     from sqlalchemy.exc import OperationalError  # noqa: PLC0415
 
-    place = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not place:
-        raise InputError("MLFLOW_TRACKING_URI is not set, so there is no model registry; set it, for example to sqlite:///mlflow.db")
+    place = os.environ.get("MLFLOW_TRACKING_URI") or _local_store()
     try:
         return action(MlflowClient(place, os.environ.get("MLFLOW_REGISTRY_URI", place)))
     except MlflowException as error:

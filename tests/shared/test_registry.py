@@ -82,7 +82,18 @@ def test_wrong_digests_and_versions_are_refused(tmp_path):
         registry.set_alias("student", "champion", "77")
 
 
-def test_no_server_is_temporary_and_no_address_is_not(monkeypatch):
+def test_without_an_address_the_store_of_make_run_is_the_registry(tmp_path, monkeypatch):
+    registry.register("student", str(tmp_path / "model"), DIGEST, {})
+    registry.set_alias("student", "champion", "1")
+    (tmp_path / "here/runs").mkdir(parents=True)
+    shutil.move(tmp_path / "mlflow.db", tmp_path / "here/runs/mlflow.db")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.chdir(tmp_path / "here")
+    assert registry.resolve("models:/student@champion") == f"file://{tmp_path}/model"
+
+
+def test_no_server_is_temporary_and_no_address_is_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(TemporaryError, match="student"):

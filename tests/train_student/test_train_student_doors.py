@@ -7,7 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import Toy
+from safetensors.torch import load
 
 from components.shared import storage
 from components.shared.tracking import NullTracker
@@ -37,7 +39,11 @@ def test_the_command_line_trains_the_same_student(toy: Toy, tmp_path: Path, expe
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "m" / "relevance.json").is_file()
     assert "validation.spearman" in done.stdout
-    assert (tmp_path / "m" / "model.safetensors").read_bytes() == expected
+    # another process may have another number of threads, and then sums round differently
+    trained, wanted = load((tmp_path / "m" / "model.safetensors").read_bytes()), load(expected)
+    assert trained.keys() == wanted.keys()
+    for name, weights in wanted.items():
+        torch.testing.assert_close(trained[name], weights, rtol=0, atol=5e-3, msg=name)
 
 
 def test_a_wrong_setting_ends_with_2_and_one_line(toy: Toy, tmp_path: Path) -> None:

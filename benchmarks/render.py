@@ -31,8 +31,9 @@ def with_interval(one: dict, sign: str = "") -> str:
 
 
 def run_output() -> str:
-    """What `make run` printed."""
-    return "```\n" + (RESULTS / "run_times_tiny.txt").read_text().strip() + "\n```"
+    """What `make run` printed, less the lines that only say that a step began."""
+    lines = (RESULTS / "run_times_tiny.txt").read_text().rstrip().splitlines()
+    return "\n".join(["```", *(line.rstrip() for line in lines if not line.endswith("...")), "```"])
 
 
 def run_times() -> str:

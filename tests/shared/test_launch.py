@@ -91,13 +91,13 @@ from components.shared.launch import launch
 launch({module!r}, [{str(tmp_path)!r}], num_processes=1, folder=Path({str(tmp_path)!r}), timeout_s=300)
 """
     parent = subprocess.Popen([sys.executable, "-c", code])
-    wait_for(lambda: (tmp_path / "rank0").is_file() and len((tmp_path / "rank0").read_text().split()) == 3)
+    expect_soon(lambda: (tmp_path / "rank0").is_file() and len((tmp_path / "rank0").read_text().split()) == 3)
     parent.kill()
     parent.wait()
-    wait_for(lambda: not is_alive(process_of(tmp_path, 0)))
+    expect_soon(lambda: not is_alive(process_of(tmp_path, 0)))
 
 
-def wait_for(holds, timeout_s: float = 60.0) -> None:
+def expect_soon(holds, timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < deadline
@@ -108,6 +108,7 @@ def test_end_group_is_quiet_when_all_have_ended() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
     ended.wait()
     end_group(ended)
+    assert ended.returncode == 0
 
 
 def test_environment_shares_out_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

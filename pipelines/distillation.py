@@ -76,5 +76,5 @@ def distillation(
     ).set_display_name(f"Rank: {system}").outputs["scores"] for system, models in compared.items()}
     evaluate_task = evaluate_rankings(
         config=evaluation, section="evaluation", card=card, judgments=judgments, **rankings, **texts, **run).set_display_name("Evaluate")
-    promote_model(config=promotion, section="promotion", evaluation=evaluate_task.outputs["evaluation"], model=cross.outputs["model"],
-                  **run).set_display_name("Promote")
+    promote_model(config=promotion, section="promotion", evaluation=evaluate_task.outputs["evaluation"],
+                  cross_encoder=cross.outputs["model"], bi_encoder=bi.outputs["model"], **run).set_display_name("Promote")

@@ -11,7 +11,8 @@ def promote_model(
     workspace: str,
     run_id: str,
     evaluation: Input[Dataset],
-    model: Input[Model],
+    cross_encoder: Input[Model],
+    bi_encoder: Input[Model],
     promotion: Output[Artifact],
     card: Output[Markdown],
     summary: Output[Markdown],
@@ -20,14 +21,20 @@ def promote_model(
 
     Args:
         evaluation: folder of evaluate_rankings.
-        model: model folder of train_student.
+        cross_encoder: model folder of train_student; judged where `system` names it.
+        bi_encoder: model folder of train_student; judged where `system` names it.
         promotion: JSON with decision, reason, numbers and version.
         card: the model card.
         summary: decision and reason.
     """
     from components.promote_model.config import PromoteModelConfig
+    from components.shared.errors import InputError
     from components.shared.handover import perform
 
+    students = {"cross_encoder": cross_encoder, "bi_encoder": bi_encoder}
+    system = PromoteModelConfig.from_mapping(config, section=section).system
+    if system not in students:
+        raise InputError(f"section '{section}': key 'system' = {system!r}; the pipeline trains {', '.join(students)}")
     perform(
         "components.promote_model.step",
         PromoteModelConfig,
@@ -35,7 +42,7 @@ def promote_model(
         config=config,
         workspace=workspace,
         run_id=run_id,
-        inputs={"evaluation": evaluation, "model": model},
+        inputs={"evaluation": evaluation, "model": students[system]},
         outputs={"promotion": promotion},
         pages={"README.md": card, "summary": summary},
         values={"run_id": run_id},

@@ -220,12 +220,33 @@ def test_the_component_decides_anew_in_every_run(evaluated, model, tmp_path):
         outputs = {name: Artifact(tmp_path / f"{run_id}-{name}") for name in ("promotion", "card", "summary")}
         promote_model.python_func(
             config={"num_resamples": 200.0}, section="promotion", workspace=str(tmp_path / "work"), run_id=run_id,
-            evaluation=Artifact(tmp_path / "in-e", evaluation), model=Artifact(tmp_path / "in-m", model("a")), **outputs,
+            evaluation=Artifact(tmp_path / "in-e", evaluation), cross_encoder=Artifact(tmp_path / "in-c", model("a")),
+            bi_encoder=Artifact(tmp_path / "in-b", model("b")), **outputs,
         )  # fmt: skip
         outcomes.append(storage.read_json(outputs["promotion"].metadata["uri"])["outcome"])
     assert outcomes == ["promote", "promote", "keep"]  # a retry of r1 finds r1's decision; r2 sees who serves now
     assert Path(outputs["card"].path).read_text().startswith("---\n")
     assert "already champion" in Path(outputs["summary"].path).read_text()
+
+
+def test_the_component_judges_the_student_that_the_recipe_names(evaluated, model, tmp_path):
+    from components.promote_model.component import promote_model
+
+    evaluation = evaluated(bm25=BM25, untrained=UNTRAINED, bi_encoder=scored(0.3, 1))
+
+    def decide(system):
+        outputs = {name: Artifact(tmp_path / f"{system}-{name}") for name in ("promotion", "card", "summary")}
+        promote_model.python_func(
+            config={"num_resamples": 200.0, "system": system}, section="promotion", workspace=str(tmp_path / "work"), run_id="r",
+            evaluation=Artifact(tmp_path / "in-e", evaluation), cross_encoder=Artifact(tmp_path / "in-c", model("a")),
+            bi_encoder=Artifact(tmp_path / "in-b", model("b")), **outputs,
+        )  # fmt: skip
+        return storage.read_json(outputs["promotion"].metadata["uri"])
+
+    decision = decide("bi_encoder")
+    assert (decision["outcome"], decision["model"]) == ("promote", storage.normalise(model("b")))
+    with pytest.raises(InputError, match="'system' = 'teacher'; the pipeline trains cross_encoder, bi_encoder"):
+        decide("teacher")
 
 
 def command(*arguments):

@@ -55,9 +55,10 @@ def run(
     if config.output == "trec":
         for name in ("query_id", "item_id"):
             refuse_white_space(work.pairs[name], name)
-    address = resolve(model or config.model)
+    asked = model or config.model
+    address = resolve(asked)
     if not address:
-        return _without_model(config, work, scores)
+        return _without_model(config, work, scores, asked)
     local = folder.fetch(address)
     _check_model(folder.read_spec(local), config, address, neighbors)
     content = {
@@ -90,9 +91,9 @@ def _check_model(spec: ModelSpec, config: ScorePairsConfig, address: str, neighb
         raise InputError(f"teacher '{address}' was trained with behavior neighbors; give the neighbors table (--neighbors)")
 
 
-def _without_model(config: ScorePairsConfig, work: Work, scores: str) -> Report:
+def _without_model(config: ScorePairsConfig, work: Work, scores: str, asked: str) -> Report:
     if config.missing_model == "error":
-        given = f"'{config.model}' is not registered" if config.model else "none is given"
+        given = f"'{asked}' is not registered" if asked else "none is given"
         raise InputError(f"no model to score with: {given}; give --model FOLDER, or set missing_model to empty")
     if config.output == "trec":
         storage.write_bytes(scores, b"")
@@ -100,9 +101,7 @@ def _without_model(config: ScorePairsConfig, work: Work, scores: str) -> Report:
         tables.write_table(scores, _table_of(config), TABLES[_table_of(config)].schema.empty_table())
     num_pairs = len(work.pairs)
     dropped = {"other_split": work.num_read - num_pairs, "no_model": num_pairs}
-    return Report(
-        read=work.num_read, kept=0, dropped=dropped, notes={"model": f"none: '{config.model}' is not registered; nothing was scored"}
-    )
+    return Report(read=work.num_read, dropped=dropped, notes={"model": f"none: '{asked}' is not registered; nothing was scored"})
 
 
 def _report(

@@ -140,8 +140,9 @@ def test_no_champion_yet(shop, tmp_path, monkeypatch):
     monkeypatch.setattr("components.score_pairs.step.resolve", lambda address: "" if address.startswith("models:/") else address)
     given = {"pairs": shop.judgments, "queries": shop.queries, "items": shop.items, "scores": str(tmp_path / "out")}
     champion = RANKINGS.model_copy(update={"model": "models:/shop@champion"})
-    with pytest.raises(InputError, match="missing_model"):
-        run(champion, **given, tracker=TRACKER)
+    for asked in ({"config": champion}, {"config": RANKINGS, "model": "models:/shop@champion"}):
+        with pytest.raises(InputError, match=r"'models:/shop@champion' is not registered; .* missing_model"):
+            run(**asked, **given, tracker=TRACKER)
     report = run(champion.model_copy(update={"missing_model": "empty"}), **given, tracker=TRACKER)
     assert tables.read_table(str(tmp_path / "out"), "rankings").num_rows == 0
     assert "models:/shop@champion" in report.notes["model"]

@@ -42,7 +42,7 @@ def process_of(folder: Path, rank: int) -> int:
 
 def test_all_processes_run_and_waiting_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[int] = []
-    module = write_program(tmp_path, monkeypatch, "print('hello from', rank)")
+    module = write_program(tmp_path, monkeypatch, "print(f'hello from {rank}')")
     launch(module, [str(tmp_path)], num_processes=2, folder=tmp_path, timeout_s=60, on_wait=lambda: told.append(1))
     worlds = [(tmp_path / f"rank{rank}").read_text().split() for rank in (0, 1)]
     assert [(one[0], one[2]) for one in worlds] == [("2", "127.0.0.1")] * 2

@@ -77,20 +77,24 @@ def simulate_shop() -> str:
     return machine_line(record) + "\n\n" + table(list(columns), [[f"{record['result'][name]:,}" for name in columns]])
 
 
-def esci(name: str) -> str:
-    arms = load(name)["result"]["arms"]
-    rows, differences = [], []
-    for arm, summary in arms.items():
+def esci_cross_validation() -> str:
+    record = load("esci_cross_validation")
+    means, differences = [], []
+    for arm, scopes in record["result"]["arms"].items():
         evidence = arm.split("_")[0]
         for system in SYSTEMS:
-            rows.append([evidence, system, *(with_interval(summary["means"][f"{system}.{metric}"]) for metric in METRICS)])
-        for pair, one in summary["differences"].items():
-            if pair.endswith(".pairwise_accuracy"):
-                differences.append([evidence, pair.rsplit(".", 1)[0].replace("-", " - "), with_interval(one, "+"), f"{one['p']:.4f}"])
-    num_queries = next(iter(arms["with_evidence"]["means"].values()))["num_queries"]
-    first = table(["evidence for evaluated queries", "system", "pairwise accuracy", "NDCG@10", "AUC"], rows)
-    second = table(["evidence", "paired difference", "pairwise accuracy", "p"], differences)
-    return f"{num_queries} queries; means with 95 % bootstrap intervals over queries.\n\n{first}\n\n{second}"
+            means.append([evidence, system, *(with_interval(scopes["all"]["means"][f"{system}.{metric}"]) for metric in METRICS)])
+        for scope, summary in scopes.items():
+            for pair, one in summary["differences"].items():
+                if pair.endswith(".pairwise_accuracy"):
+                    names = pair.rsplit(".", 1)[0].replace("-", " - ")
+                    differences.append([evidence, names, scope, str(one["num_queries"]), with_interval(one, "+"), f"{one['p']:.4f}"])
+    first = table(["evidence for evaluated queries", "system", "pairwise accuracy", "NDCG@10", "AUC"], means)
+    second = table(["evidence", "paired difference of pairwise accuracy", "queries", "number", "mean [interval]", "p"], differences)
+    explained = "Means over all queries with 95 % bootstrap intervals, and paired differences query by query (p: sign flips)."
+    minutes = [round(one / 60, 1) for one in record["result"]["seconds"].values()]
+    timing = f"A whole run took {min(minutes)} to {max(minutes)} minutes. {machine_line(record)}"
+    return f"{timing} {explained}\n\n{first}\n\n{second}"
 
 
 PARTS = {
@@ -100,8 +104,7 @@ PARTS = {
     "score-pairs": score_pairs,
     "kfp-overhead": kfp_overhead,
     "simulate-shop": simulate_shop,
-    "esci-dev": lambda: esci("esci_dev"),
-    "esci-cross-validation": lambda: esci("esci_cross_validation"),
+    "esci-cross-validation": esci_cross_validation,
 }
 
 

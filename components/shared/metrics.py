@@ -133,11 +133,7 @@ def _pair_metrics(db: duckdb.DuckDBPyConnection, system: str, gains: Floats, pos
     names, query = np.unique(rows["query_id"].to_numpy(), return_inverse=True)
     grade, score = rows["grade"].to_numpy(), rows["score"].to_numpy()
     gain = gains[grade]
-    wins, pairs = np.zeros(len(names)), np.zeros(len(names))
-    for low, high in itertools.combinations(np.unique(gain), 2):
-        both = (gain == low) | (gain == high)
-        more = count_wins(query[both], score[both], gain[both] == high, len(names))
-        wins, pairs = wins + more[0], pairs + more[1]
+    wins, pairs = count_ordered_pairs(query, score, gain, len(names))
     ranked = count_wins(query, score, grade >= positive_grade, len(names))
     return pa.concat_tables([_shares(system, "pairwise_accuracy", names, wins, pairs), _shares(system, "auc", names, ranked[0], ranked[1])])
 
@@ -154,6 +150,16 @@ def _shares(system: str, metric: str, names: np.ndarray, wins: Floats, pairs: Fl
         ],
         schema=VALUES_SCHEMA,
     )
+
+
+def count_ordered_pairs(query: np.ndarray, score: np.ndarray, gain: np.ndarray, num_queries: int) -> tuple[Floats, Floats]:
+    """Per query: pairs of different gain that the scores order right, ties half, and all such pairs; arguments as `count_wins`."""
+    wins, pairs = np.zeros(num_queries), np.zeros(num_queries)
+    for low, high in itertools.combinations(np.unique(gain), 2):
+        both = (gain == low) | (gain == high)
+        more = count_wins(query[both], score[both], gain[both] == high, num_queries)
+        wins, pairs = wins + more[0], pairs + more[1]
+    return wins, pairs
 
 
 def count_wins(query: np.ndarray, score: np.ndarray, upper: np.ndarray, num_queries: int) -> tuple[Floats, Floats]:

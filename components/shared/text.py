@@ -10,7 +10,7 @@ import unicodedata
 import pyarrow as pa
 import pyarrow.compute as pc
 
-TEXT_VERSION = "1"
+TEXT_VERSION = "2"
 MAX_QUERY_CHARS = 256
 MAX_FIELD_CHARS = 300
 MAX_DESCRIPTION_CHARS = 1200
@@ -75,8 +75,10 @@ def teacher_query(query: StringColumn, accepted: StringColumn | None = None) -> 
 
 
 def teacher_item(items: pa.Table, satisfied: StringColumn | None = None) -> StringColumn:
-    """The teacher's right text [rows of `items`]: item fields, queries the item satisfied (`; `-joined or null), description last."""
-    fields = [_field(name, items[name]) for name in ("title", "brand", "color", "category", "attributes")]
-    if satisfied is not None:
-        fields.append(_field("found by", satisfied, 2 * MAX_FIELD_CHARS))
-    return _join_fields([*fields, _field("description", items["description"], MAX_DESCRIPTION_CHARS)])
+    """The teacher's right text [rows of `items`]: item fields, and queries the item satisfied (`; `-joined or null).
+
+    What tells most stands first, because a prompt that is too long is cut at its end: the evidence before the seller's long texts.
+    """
+    evidence = [] if satisfied is None else [_field("found by", satisfied, 2 * MAX_FIELD_CHARS)]
+    first, last = ([_field(name, items[name]) for name in names] for names in (("title", "brand", "color"), ("category", "attributes")))
+    return _join_fields([*first, *evidence, *last, _field("description", items["description"], MAX_DESCRIPTION_CHARS)])

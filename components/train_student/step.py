@@ -10,7 +10,9 @@ import torch
 
 from components.shared import storage
 from components.shared.errors import InputError
+from components.shared.losses import LOSSES, pointwise_mse
 from components.shared.models import folder
+from components.shared.models.batches import grouped_batches
 from components.shared.models.inputs import model_texts
 from components.shared.models.scoring import pick_device
 from components.shared.report import Report
@@ -18,9 +20,7 @@ from components.shared.tables import read_table
 from components.shared.tracking import Tracker
 from components.shared.training import Checkpoints, Curve, fit
 from components.train_student.agreement import agreement
-from components.train_student.batches import grouped_batches
 from components.train_student.config import TrainStudentConfig
-from components.train_student.losses import LOSSES, pointwise_mse
 from components.train_student.students import BiEncoder, CrossEncoder, Student, save_student, set_dropout
 from components.train_student.targets import Lessons, make_lessons
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.shared.errors import InputError
+from components.shared.losses import PAIRWISE
 from components.train_student.config import TrainStudentConfig
-from components.train_student.losses import PAIRWISE
 
 MAX_VALIDATION_PAIRS = 20_000
 

@@ -25,6 +25,15 @@ class TrainTeacherConfig(StepConfig):
     )
     validation_share: float = Field(0.1, ge=0, lt=1, description="Share of the training queries held out to report on.")
     max_tokens: int = Field(160, ge=8, description="Longest prompt, in tokens; what is longer is cut.")
+    warm_start_epochs: int = Field(
+        0,
+        ge=0,
+        description="Passes in which an encoder of single texts first learns, without labels, to reproduce its own similarity by reading "
+        "both texts jointly (Trans-Encoder, arXiv 2109.13059).",
+    )
+    ranking_weight: float = Field(
+        0.0, ge=0, description="Weight of a RankNet loss on the order of a query's items beside the loss on their grades; 0 leaves it out."
+    )
     num_epochs: int = Field(4, ge=1, description="Passes over the training pairs.")
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate; a pretrained encoder wants a third of the default or less.")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")

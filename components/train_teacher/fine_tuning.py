@@ -1,11 +1,10 @@
 """Fine-tuning itself, the same on one process and on many."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from components.shared.errors import InputError
@@ -15,7 +14,8 @@ from components.shared.tracking import Tracker
 from components.shared.training import Checkpoints, Curve, Stepper, fit
 from components.train_teacher import targets
 from components.train_teacher.config import TrainTeacherConfig
-from components.train_teacher.examples import Examples, Objective, Sources, Tables, identity_of, read_tables
+from components.train_teacher.examples import Batch, Examples, Sources, Tables, identity_of, read_tables
+from components.train_teacher.objective import Objective
 
 LORA_DROPOUT = 0.05
 
@@ -30,10 +30,11 @@ class World:
     wrap: Callable[[torch.nn.Module], tuple[torch.nn.Module, Stepper]] | None = None
     before_export: Callable[[], None] = lambda: None
 
-    def share_of(self, rows: np.ndarray) -> tuple[np.ndarray, float]:
+    def share_of(self, batch: Batch) -> tuple[Batch, float]:
         """This process's part of a batch, and the weight that makes the mean over processes the mean over the batch."""
-        mine = rows[self.rank :: self.size]
-        return (mine, len(mine) * self.size / len(rows)) if len(mine) else (rows[:1], 0.0)
+        mine = batch.rows[self.rank :: self.size]
+        weight = len(mine) * self.size / len(batch)
+        return replace(batch, rows=mine if len(mine) else batch.rows[:1]), weight
 
 
 def teacher_spec(path: Path, config: TrainTeacherConfig, gains: list[float]) -> folder.ModelSpec:
@@ -45,6 +46,8 @@ def teacher_spec(path: Path, config: TrainTeacherConfig, gains: list[float]) -> 
     given = folder.read_spec(path)
     if given.kind not in ("encoder", "teacher"):
         raise InputError(f"encoder '{path}' is a {given.kind}; a teacher starts from an encoder (or from another teacher)")
+    if config.warm_start_epochs and given.kind != "encoder":
+        raise InputError(f"key 'warm_start_epochs': '{path}' is a {given.kind}, which reads jointly already; set 0")
     limit = folder.AutoConfig.from_pretrained(path, trust_remote_code=False).max_position_embeddings
     if config.max_tokens > limit:
         raise InputError(f"key 'max_tokens' = {config.max_tokens}: the encoder '{path}' reads at most {limit} tokens; lower it")
@@ -87,19 +90,19 @@ def fine_tune(
     path = folder.fetch(sources.encoder)
     spec = teacher_spec(path, config, tables.card.gains())
     tokenizer = folder.load_tokenizer(path)
-    examples = Examples.of(tables, spec, tokenizer, config)
+    examples = Examples.of(tables, spec, sources.encoder, tokenizer, config)
     device = world.device or pick_device()
     network = build_network(path, spec, config).to(device)
     trained, stepper = world.wrap(network) if world.wrap else (network, None)
     objective = Objective(examples, spec.gains, config, device)
 
-    def loss_of(called: torch.nn.Module, rows: np.ndarray) -> torch.Tensor:
-        mine, weight = world.share_of(rows)
+    def loss_of(called: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        mine, weight = world.share_of(batch)
         return objective(called, mine) * weight
 
     curve = fit(
         trained, lambda epoch: examples.batches(epoch, config), loss_of,
-        num_steps=sum(len(examples.batches(epoch, config)) for epoch in range(config.num_epochs)),
+        num_steps=sum(len(examples.batches(epoch, config)) for epoch in range(config.warm_start_epochs + config.num_epochs)),
         learning_rate=config.learning_rate, warmup_share=config.warmup_share, weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm, precision=config.precision, seed=config.seed, tracker=tracker, log_steps=config.log_steps,
         checkpoints=Checkpoints(model + "-checkpoints", identity_of(sources, config), writes=world.rank == 0),

@@ -35,13 +35,17 @@ def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
     return -(targets * torch.log_softmax(logits.float(), dim=-1)).sum(-1)
 
 
-def expected_gain_cross_entropy(logits: torch.Tensor, gains: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """-y log t - (1-y) log(1-t) with t the expected gain (teacher loss of arXiv 2505.07105): [batch, grades], [grades], [batch] -> [batch].
+def expected_gain_logs(logits: torch.Tensor, gains: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """log t and log(1-t) of the expected gain t: [batch, grades], [grades] -> two of [batch].
 
     Worked on log-probabilities: t and 1-t are both sums of softmax terms with weights in [0,1], so neither loses precision near 0.
     A gain of 0 adds -inf, that is nothing, to the sum; some grade must have a gain above 0 and some one below 1.
     """
     log_p = torch.log_softmax(logits.float(), dim=-1)
-    log_t = torch.logsumexp(log_p + torch.log(gains), dim=-1)
-    log_rest = torch.logsumexp(log_p + torch.log(1.0 - gains), dim=-1)
+    return torch.logsumexp(log_p + torch.log(gains), dim=-1), torch.logsumexp(log_p + torch.log(1.0 - gains), dim=-1)
+
+
+def expected_gain_cross_entropy(logits: torch.Tensor, gains: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """-y log t - (1-y) log(1-t), t the expected gain (teacher loss of arXiv 2505.07105): [batch, grades], [grades], [batch] -> [batch]."""
+    log_t, log_rest = expected_gain_logs(logits, gains)
     return -(target * log_t + (1.0 - target) * log_rest)

@@ -8,6 +8,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from sklearn.metrics import f1_score
 
+from components.shared import metrics
 from components.shared.models.inputs import model_texts
 from components.shared.models.scoring import Scorer
 from components.shared.training import Curve
@@ -29,13 +30,24 @@ def grade_metrics(probabilities: np.ndarray, grades: np.ndarray, gains: np.ndarr
     truth = gains[grades]
     mse = float(np.mean((probabilities @ gains - truth) ** 2))
     variance = float(truth.var())
-    metrics = {
+    found = {
         "cross_entropy": float(-np.log(np.maximum(chosen, 1e-12)).mean()),
         "accuracy": float((guessed == grades).mean()),
         "macro_f1": float(f1_score(grades, guessed, labels=np.unique(grades), average="macro")),
         "mse": mse,
     }
-    return metrics | ({"mse_over_variance": mse / variance} if variance else {})
+    return found | ({"mse_over_variance": mse / variance} if variance else {})
+
+
+def order_metrics(scores: np.ndarray, truth: np.ndarray, query_ids: np.ndarray) -> dict[str, float]:
+    """pairwise_accuracy, the mean over queries of the share of item pairs of different gain that the scores order right; 0.5 is chance.
+
+    Args:
+        scores, truth: expected and judged gain [pairs]; query_ids: [pairs], ascending.
+    """
+    names, query = np.unique(query_ids, return_inverse=True)
+    wins, pairs = metrics.count_ordered_pairs(query, scores, truth, len(names))
+    return {"pairwise_accuracy": float((wins[pairs > 0] / pairs[pairs > 0]).mean())} if pairs.any() else {}
 
 
 def validate(model: str, tables: Tables, precision: str) -> dict[str, float]:
@@ -45,8 +57,10 @@ def validate(model: str, tables: Tables, precision: str) -> dict[str, float]:
         return {}
     scorer = Scorer(model, precision=precision)
     texts = model_texts(scorer.spec, pairs, tables.queries, tables.items, tables.neighbors)
-    metrics = grade_metrics(scorer.probabilities(*texts), pairs["grade"].to_numpy(), np.asarray(scorer.spec.gains))
-    return {f"validation.{name}": value for name, value in {**metrics, "pairs": float(len(pairs))}.items()}
+    probabilities, grades, gains = scorer.probabilities(*texts), pairs["grade"].to_numpy(), np.asarray(scorer.spec.gains)
+    found = {**grade_metrics(probabilities, grades, gains), "pairs": float(len(pairs))}
+    found |= order_metrics(probabilities @ gains, np.asarray(tables.card.gains())[grades], pairs["query_id"].to_numpy())
+    return {f"validation.{name}": value for name, value in found.items()}
 
 
 def curve_plot(curve: Curve, window: int = 20) -> bytes:

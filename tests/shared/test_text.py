@@ -75,7 +75,7 @@ def test_teacher_texts_by_hand():
     accepted, found = pa.array(["Blue | Shoes; Socks"]), pa.array(["red shoes; running shoe"])
     assert text.teacher_item(row).to_pylist() == ["title: Red Shoes | color: red | attributes: size 9 | description: Light."]
     assert text.teacher_item(row, found).to_pylist() == [
-        "title: Red Shoes | color: red | attributes: size 9 | found by: red shoes; running shoe | description: Light."
+        "title: Red Shoes | color: red | found by: red shoes; running shoe | attributes: size 9 | description: Light."
     ]
     assert one(text.teacher_query, "RED  Shoes") == "query: red shoes"
     assert text.teacher_query(pa.array(["Red Shoes"]), accepted).to_pylist() == [

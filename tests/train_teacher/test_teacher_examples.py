@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.shared.models import folder
+from components.shared.models.scoring import Scorer
 from components.train_teacher.config import TrainTeacherConfig
-from components.train_teacher.examples import Examples, Objective, Sources, Tables, held_out_queries, identity_of, read_tables
+from components.train_teacher.examples import Batch, Examples, Sources, Tables, held_out_queries, identity_of, own_similarities, read_tables
 from components.train_teacher.fine_tuning import World, teacher_spec
+from components.train_teacher.objective import Objective
 
 CONFIG = TrainTeacherConfig(num_neighbors=1, max_tokens=64, neighbor_dropout=0.5, validation_share=0.2, batch_size=16)
 
@@ -26,7 +28,7 @@ def tables(shop: dict[str, str]) -> Tables:
 @pytest.fixture(scope="module")
 def examples(shop: dict[str, str], tables: Tables) -> Examples:
     path = folder.fetch(shop["encoder"])
-    return Examples.of(tables, teacher_spec(path, CONFIG, tables.card.gains()), folder.load_tokenizer(path), CONFIG)
+    return Examples.of(tables, teacher_spec(path, CONFIG, tables.card.gains()), shop["encoder"], folder.load_tokenizer(path), CONFIG)
 
 
 def test_only_split_train_is_read_and_queries_are_held_out_whole(tables: Tables) -> None:
@@ -48,10 +50,10 @@ def test_some_queries_are_always_left_to_train_on(num_queries: int, share: float
 
 def test_each_pair_is_shown_once_an_epoch_with_or_without_neighbors(examples: Examples) -> None:
     for epoch in range(3):
-        rows = np.concatenate(examples.batches(epoch, CONFIG))
+        rows = np.concatenate([one.rows for one in examples.batches(epoch, CONFIG)])
         assert sorted(examples.pairs_of(rows)) == list(range(108))
         assert 0.3 < (rows >= 108).mean() < 0.7
-    again = np.concatenate(examples.batches(2, CONFIG))
+    again = np.concatenate([one.rows for one in examples.batches(2, CONFIG)])
     np.testing.assert_array_equal(rows, again)
 
 
@@ -76,7 +78,7 @@ def test_without_neighbors_there_is_one_variant(shop: dict[str, str]) -> None:
     config = CONFIG.model_copy(update={"num_neighbors": 0})
     tables = read_tables(Sources(**{**shop, "neighbors": ""}), config)
     path = folder.fetch(shop["encoder"])
-    examples = Examples.of(tables, teacher_spec(path, config, tables.card.gains()), folder.load_tokenizer(path), config)
+    examples = Examples.of(tables, teacher_spec(path, config, tables.card.gains()), shop["encoder"], folder.load_tokenizer(path), config)
     assert examples.num_variants == 1
     assert len(examples.encoded.lengths) == 108
 
@@ -94,20 +96,77 @@ class Constant(torch.nn.Module):
 
 def test_the_objective_of_equal_logits_is_known(examples: Examples) -> None:
     # equal logits: cross-entropy ln 3 whatever the target; walmart: t = (0 + .5 + 1) / 3 = .5, so ln 2 whatever the target
-    rows = np.arange(20)
+    batch = Batch(np.arange(20), warm_start=False)
     for folding, expected in (("card", np.log(3)), ("grades", np.log(3)), ("walmart", np.log(2))):
         gains = [0.0, 0.5, 1.0]
         objective = Objective(examples, gains, CONFIG.model_copy(update={"folding": folding}), torch.device("cpu"))
-        assert float(objective(Constant([0.0, 0.0, 0.0]), rows)) == pytest.approx(expected, abs=1e-6)
+        assert float(objective(Constant([0.0, 0.0, 0.0]), batch)) == pytest.approx(expected, abs=1e-6)
+
+
+class Answers(torch.nn.Module):
+    """Answers logits that were given, row by row."""
+
+    def __init__(self, logits: list[list[float]]) -> None:
+        super().__init__()
+        self.answer = torch.tensor(logits)
+
+    def forward(self, input_ids: torch.Tensor, **_: torch.Tensor) -> Any:
+        del input_ids
+        return type("Output", (), {"logits": self.answer})
+
+
+def test_the_ranking_loss_is_added_by_its_weight(examples: Examples) -> None:
+    # pairs 0 to 2 are query q0 with grades 2, 1, 1; gains .5 give the expected gain's logit log(t / (1-t))
+    assert examples.grades[:3].tolist() == [2, 1, 1]
+    logits = [[0.0, 0.0, 0.0], [0.0, 0.0, np.log(2.0)], [np.log(2.0), 0.0, 0.0]]
+    batch = Batch(np.arange(3), warm_start=False)
+
+    def loss(weight: float) -> float:
+        config = CONFIG.model_copy(update={"ranking_weight": weight})
+        return float(Objective(examples, [0.0, 0.5, 1.0], config, torch.device("cpu"))(Answers(logits), batch))
+
+    # t = 1/2, 5/8, 3/8, so logits 0, ln(5/3), -ln(5/3); the better item against each of the others: (ln(1 + 5/3) + ln(1 + 3/5)) / 2
+    assert loss(3.0) - loss(0.0) == pytest.approx(3.0 * (np.log(8 / 3) + np.log(8 / 5)) / 2, abs=1e-5)
+
+
+def test_the_warm_start_compares_margins_with_the_encoders(examples: Examples) -> None:
+    chosen = replace(examples, similarities=np.array([1.0, 0.25, *[0.0] * 214], np.float32))
+    objective = Objective(chosen, [0.0, 0.5, 1.0], CONFIG, torch.device("cpu"))
+    loss = objective(Answers([[0.0, 0.0, 0.0], [0.0, 0.0, np.log(2.0)]]), Batch(np.arange(2), warm_start=True))
+    # margins: 0 - ln(5/3) against 1 - .25
+    assert float(loss) == pytest.approx((np.log(5 / 3) + 0.75) ** 2, abs=1e-5)
+
+
+def test_what_the_warm_start_imitates_is_the_encoders_cosine(shop: dict[str, str]) -> None:
+    left, right = ["query: red shoes", "query: blue cup", "query: blue cup"], ["title: red shoes", "title: red shoes", "title: blue cup"]
+    cosines = Scorer(shop["encoder"]).scores(left, right)
+    np.testing.assert_allclose(own_similarities(shop["encoder"], left, right, 64, CONFIG), cosines / cosines.std(), rtol=1e-5)
+
+
+def test_batches_of_a_query_show_all_its_items_alike(examples: Examples) -> None:
+    config = CONFIG.model_copy(update={"warm_start_epochs": 1})
+    assert {one.warm_start for one in examples.batches(0, config)} == {True}
+    assert {one.warm_start for one in examples.batches(1, config)} == {False}
+    ranked = examples.batches(1, config.model_copy(update={"ranking_weight": 1.0}))
+    for batch in [*examples.batches(0, config), *ranked]:
+        queries = examples.query[examples.pairs_of(batch.rows)]
+        assert 2 <= len(batch) <= 16
+        for name in np.unique(queries):
+            shown = batch.rows[queries == name] >= 108
+            assert len(shown) > 1
+            assert shown.all() or not shown.any()
+    rows = np.concatenate([one.rows for one in ranked])
+    assert sorted(examples.pairs_of(rows)) == list(range(108))
+    assert 0 < (rows >= 108).mean() < 1
 
 
 @pytest.mark.parametrize("num_rows", [1, 2, 5, 16])
 def test_processes_together_see_the_whole_batchs_mean(examples: Examples, num_rows: int) -> None:
     objective = Objective(examples, [0.0, 0.4, 1.0], CONFIG, torch.device("cpu"))
-    rows, model = np.arange(num_rows) * 7 % 108, Constant([0.3, -0.2, 1.0])
-    parts = [World(rank, 3).share_of(rows) for rank in range(3)]
+    batch, model = Batch(np.arange(num_rows) * 7 % 108, warm_start=False), Constant([0.3, -0.2, 1.0])
+    parts = [World(rank, 3).share_of(batch) for rank in range(3)]
     together = sum(float(objective(model, mine)) * weight for mine, weight in parts) / 3
-    assert together == pytest.approx(float(objective(model, rows)), rel=1e-6)
+    assert together == pytest.approx(float(objective(model, batch)), rel=1e-6)
 
 
 def test_identity_sees_what_shapes_the_curve_only(shop: dict[str, str]) -> None:

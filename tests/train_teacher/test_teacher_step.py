@@ -22,7 +22,7 @@ from components.shared.training import Checkpoints, Curve
 from components.train_teacher import fine_tuning
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.step import run
-from components.train_teacher.validation import curve_plot, grade_metrics
+from components.train_teacher.validation import curve_plot, grade_metrics, order_metrics
 
 SHORT: dict[str, Any] = {"num_neighbors": 1, "max_tokens": 64, "batch_size": 27, "num_epochs": 3, "learning_rate": 3e-3}
 SHORT |= {"precision": "fp32", "validation_share": 0.2, "log_steps": 1}
@@ -59,6 +59,19 @@ def test_other_foldings_learn_too(shop: dict[str, str], tmp_path: Path, folding:
     epochs = np.reshape(losses_of(tmp_path / "m"), (15, -1)).mean(axis=1)  # batches are of like length and so of unlike grades
     assert epochs[-3:].mean() < 0.97 * epochs[0]
     assert folder.read_spec(tmp_path / "m").gains == ([0.0, 0.5, 1.0] if folding == "walmart" else [0.0, 0.4, 1.0])
+
+
+def test_the_warm_start_comes_first_and_is_learnt(shop: dict[str, str], tmp_path: Path) -> None:
+    train(shop, tmp_path / "m", warm_start_epochs=12, ranking_weight=0.5, num_epochs=6)
+    losses = np.reshape(losses_of(tmp_path / "m"), (18, -1))
+    assert losses[11].mean() < 0.6 * losses[0].mean()
+    assert losses[17].mean() < losses[12].mean()
+
+
+def test_a_teacher_has_no_similarity_to_start_from(shop: dict[str, str], tmp_path: Path) -> None:
+    train(shop, tmp_path / "m")
+    with pytest.raises(InputError, match=r"'warm_start_epochs': .* is a teacher, which reads jointly already; set 0"):
+        train({**shop, "encoder": str(tmp_path / "m")}, tmp_path / "n", warm_start_epochs=1)
 
 
 def test_same_seed_same_bytes(shop: dict[str, str], tmp_path: Path) -> None:
@@ -186,6 +199,14 @@ def test_grade_metrics_by_hand() -> None:
     assert metrics["mse_over_variance"] == pytest.approx(0.1375 / (2 / 9))
     # grade 0: precision 1, recall 1/2 -> 2/3; grade 2: 1; grade 1 does not occur
     assert metrics["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_order_metrics_by_hand() -> None:
+    # q0: gains 1 > .1 > 0 scored .9, .1, .3: two of three pairs; q1: a tie counts half; q2 has no pair of different gain
+    scores, truth = np.array([0.9, 0.1, 0.3, 0.5, 0.5, 0.2, 0.4]), np.array([1.0, 0.1, 0.0, 1.0, 0.0, 0.1, 0.1])
+    names = np.array(["q0", "q0", "q0", "q1", "q1", "q2", "q2"])
+    assert order_metrics(scores, truth, names) == {"pairwise_accuracy": pytest.approx((2 / 3 + 1 / 2) / 2)}
+    assert order_metrics(scores[5:], truth[5:], names[5:]) == {}
 
 
 def test_mse_over_variance_of_the_mean_is_one() -> None:

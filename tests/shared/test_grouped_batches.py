@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.train_student.batches import grouped_batches
+from components.shared.models.batches import grouped_batches
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=25), st.integers(1, 5), st.integers(2, 9), st.integers(0, 3))

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.train_student.losses import LOSSES, bce, kl_listwise, margin_mse, pointwise_mse, ranknet
+from components.shared.losses import LOSSES, bce, kl_listwise, margin_mse, pointwise_mse, ranknet
 
 
 def batch(scores: list[float], targets: list[float], groups: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:

@@ -1,4 +1,4 @@
-"""Distillation losses over a flat batch of pairs, by the names they were published under.
+"""Losses over a flat batch of pairs, by the names they were published under.
 
 Shapes: `scores` and `targets` are float [rows]; `groups` is int64 [rows], the number (from 0) of each row's query within the
 batch, in any order; `num_groups` is how many there are. Every loss is one scalar and linear in rows: no loop over queries.

@@ -26,6 +26,7 @@ from components.shared.tracking_mlflow import send_at_task_end
 
 FINISHED = "finished.json"
 SPOOL = "tracking.jsonl"
+CODE = (".py", ".html", ".yaml")  # what shapes a step: its modules, its report's frame, its data cards
 
 
 def perform(
@@ -135,7 +136,7 @@ def _fingerprint(run: Callable[..., Report] | str, settings: StepConfig, address
 
 
 def _sources(room: Path) -> list[Path]:
-    return sorted([*room.rglob("*.py"), *(Path(__file__).parent).rglob("*.py")])
+    return sorted(one for place in (room, Path(__file__).parent) for one in place.rglob("*") if one.suffix in CODE)
 
 
 def _spool_file(workspace: str, run_id: str, section: str) -> Path:

@@ -18,6 +18,7 @@ from components.shared.training import Encoded, shuffled_batches
 from components.train_teacher import targets
 from components.train_teacher.config import TrainTeacherConfig
 
+LEAST_SPREAD = 1e-4  # standard deviation of cosines below which they are rounding
 ITEMS_PER_QUERY = 8  # items of a query that stand together where a loss compares them
 
 
@@ -150,11 +151,17 @@ class Examples:
 
 
 def own_similarities(encoder: str, left: list[str], right: list[str], max_tokens: int, config: TrainTeacherConfig) -> np.ndarray:
-    """Cosine of the encoder's own vectors of the two texts [rows], in standard deviations over the rows."""
+    """Cosine of the encoder's own vectors of the two texts [rows], in standard deviations over the rows.
+
+    Raises:
+        InputError: for an encoder to which all pairs look alike.
+    """
     scorer = Scorer(encoder, precision=config.precision)
     scorer.spec = replace(scorer.spec, max_tokens=max_tokens)
     cosines = scorer.scores(left, right)
-    return (cosines / max(float(cosines.std()), 1e-6)).astype(np.float32)
+    if cosines.std() < LEAST_SPREAD:
+        raise InputError(f"key 'warm_start_epochs': encoder '{encoder}' gives all pairs the similarity {cosines.mean():.3f}; set 0")
+    return (cosines / cosines.std()).astype(np.float32)
 
 
 def identity_of(sources: Sources, config: TrainTeacherConfig) -> str:

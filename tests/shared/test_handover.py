@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from pydantic import Field
 
-from components.shared import storage
+from components.shared import handover, storage
 from components.shared.config import StepConfig
 from components.shared.errors import InputError
 from components.shared.handover import perform
@@ -107,6 +107,16 @@ def test_changed_input_settings_or_value_go_to_another_folder(door):
         places.add(door(**change)[1].metadata["uri"])
     assert len(places) == 5
     assert len(CALLS) == 5
+
+
+def test_changed_code_or_report_frame_goes_to_another_folder(door, tmp_path, monkeypatch):
+    monkeypatch.setattr(handover, "_room", lambda _run: tmp_path / "room")
+    places = []
+    for file, content in (("step.py", "one"), ("step.py", "two"), ("report.html", "<p>"), ("README.md", "words")):
+        storage.write_bytes(str(tmp_path / "room" / file), content.encode())
+        places.append(door()[1].metadata["uri"])
+    assert len(set(places)) == 3
+    assert places[3] == places[2]  # a page about the room changes nothing that it makes
 
 
 def test_list_of_artifacts_becomes_joined_addresses(door):

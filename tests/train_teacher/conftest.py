@@ -57,7 +57,17 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     storage.write_json(card, CARD)
     places = {name: write(folder, name, rows) for name, rows in
               {"items": items, "queries": queries, "judgments": judgments, "neighbors": neighbors}.items()}  # fmt: skip
-    encoder = str(folder / "encoder")
-    config = PrepareEncoderConfig(num_layers=2, hidden_size=32, num_heads=2, intermediate_size=64, vocab_size=200, max_tokens=64)  # pyright: ignore[reportCallIssue]
-    prepare_encoder(config, items=places["items"], queries=places["queries"], encoder=encoder, tracker=NullTracker())
-    return {"card": card, "encoder": encoder, **places}
+    return {"card": card, "encoder": make_encoder(folder / "encoder", places, warm_start=True), **places}
+
+
+@pytest.fixture(scope="session")
+def random_encoder(shop: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Tells texts apart; to the shop's own encoder, which starts from co-occurrence, all words of this even catalogue are alike."""
+    return make_encoder(tmp_path_factory.mktemp("random") / "encoder", shop, warm_start=False)
+
+
+def make_encoder(folder: Path, places: dict[str, str], *, warm_start: bool) -> str:
+    sizes = {"num_layers": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 64, "vocab_size": 200, "max_tokens": 64}
+    config = PrepareEncoderConfig.model_validate({**sizes, "warm_start": warm_start})
+    prepare_encoder(config, items=places["items"], queries=places["queries"], encoder=str(folder), tracker=NullTracker())
+    return str(folder)

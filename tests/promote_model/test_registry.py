@@ -10,24 +10,6 @@ from components.shared.errors import InputError, TemporaryError
 DIGEST = "ab" * 32
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    """Made once: MLflow takes seconds to create its tables."""
-    from mlflow import MlflowClient
-
-    file = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    MlflowClient(f"sqlite:///{file}").search_registered_models()
-    return file
-
-
-@pytest.fixture(autouse=True)
-def _mlflow(tmp_path, monkeypatch, empty_database):
-    shutil.copy(empty_database, tmp_path / "mlflow.db")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
-
-
 def test_a_version_points_at_the_folder_and_is_made_once(tmp_path):
     from mlflow import MlflowClient
 

@@ -14,12 +14,14 @@ SET ?=
 TORCH_INDEX ?=
 PROFILE ?= laptop
 PORT ?= 5000
+CRON ?=
+TIME_ZONE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test nightly check bench compile ui sync status clean
+.PHONY: help setup run test nightly check bench compile submit schedule unschedule manifests ui sync status clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  variables: RECIPE=$(RECIPE) DATA=folder DATE=YYYY-MM-DD WORKSPACE=folder SET=\"section.key=value ...\""
 	@echo "             TORCH_INDEX=https://download.pytorch.org/whl/cpu (setup) PORT=$(PORT) (ui)"
 
@@ -30,16 +32,16 @@ $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than 3.11; give PYTHON=python3.11"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "setup 1/3: torch"
-	@$(BIN)/python -m pip install --quiet --progress-bar on -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch setuptools
+	@$(BIN)/python -m pip install --progress-bar on -c constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch setuptools
 	@echo "setup 2/3: the project with $(EXTRAS)"
-	@$(BIN)/python -m pip install --quiet --progress-bar on -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.[$(EXTRAS)]'
 	@echo "setup 3/3: deepspeed (built here)"
-	@DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --progress-bar on --no-build-isolation -c constraints.txt -e '.[deepspeed]'
+	@DS_BUILD_OPS=0 $(BIN)/python -m pip install --progress-bar on --no-build-isolation -c constraints.txt -e '.[deepspeed]'
 	@touch $(STAMP)
 
 run: $(STAMP) ## run the whole pipeline here, on a made-up shop or on DATA=folder
-	@$(BIN)/python -m pipelines run --recipe $(RECIPE) $(if $(DATA),--data $(DATA)) $(if $(DATE),--date $(DATE)) \
-		$(if $(WORKSPACE),--workspace $(WORKSPACE)) $(foreach one,$(SET),--set '$(one)')
+	@$(BIN)/python -m pipelines run --recipe $(RECIPE) $(if $(DATA),--data '$(DATA)') $(if $(DATE),--date $(DATE)) \
+		$(if $(WORKSPACE),--workspace '$(WORKSPACE)') $(foreach one,$(SET),--set '$(one)')
 
 test: $(STAMP) ## all tests that need no GPU and no service
 	@$(BIN)/python -m pytest
@@ -56,11 +58,29 @@ check: $(STAMP) ## lint, types, layers, recipes, compiled pipelines, sizes
 	@$(BIN)/python -m pytest tests/architecture
 
 bench: $(STAMP) ## measure: simulator, extraction, scoring, overhead per task, a first and later runs; then render the tables
-	@for one in simulate_shop extract_logs score_pairs kfp_overhead run_times render; do echo "== $$one"; $(BIN)/python benchmarks/$$one.py || exit; done
+	@for one in simulate_shop extract_logs score_pairs simulate_workers kfp_overhead run_times render; do echo "== $$one"; $(BIN)/python benchmarks/$$one.py || exit; done
 
-compile: $(STAMP) ## write runs/pipeline.yaml, the file that `run` executes (PROFILE=cluster adds images and sizes; needs RELEVANCE_{CPU,GPU}_IMAGE)
-	@$(BIN)/python -m pipelines compile --recipe $(RECIPE) --profile $(PROFILE) --workspace $(or $(WORKSPACE),runs/$(RECIPE)) \
-		$(if $(DATA),--data $(DATA)) $(foreach one,$(SET),--set '$(one)')
+compile: $(STAMP) ## write runs/pipeline.yaml, the pipeline that `run` executes (PROFILE=cluster adds images and sizes; needs RELEVANCE_{CPU,GPU}_IMAGE)
+	@$(BIN)/python -m pipelines compile --recipe $(RECIPE) --profile $(PROFILE) --workspace '$(or $(WORKSPACE),runs/$(RECIPE))' \
+		$(if $(DATA),--data '$(DATA)') $(if $(DATE),--date $(DATE)) $(foreach one,$(SET),--set '$(one)')
+
+# PROFILE defaults to laptop for `compile`, and to cluster here: it is passed on only where somebody gave it
+CLUSTER = --recipe $(RECIPE) --workspace '$(WORKSPACE)' $(if $(filter-out file,$(origin PROFILE)),--profile $(PROFILE)) \
+	$(if $(DATA),--data '$(DATA)') $(foreach one,$(SET),--set '$(one)')
+
+submit: $(STAMP) ## run once on the Kubeflow at KFP_HOST (WORKSPACE=gs://...; needs RELEVANCE_{CPU,GPU}_IMAGE)
+	@$(BIN)/python -m pipelines submit $(CLUSTER) $(if $(DATE),--date $(DATE))
+
+schedule: $(STAMP) ## run there every night (CRON='30 2 * * *' TIME_ZONE=Europe/Berlin); again: change the schedule
+	@$(BIN)/python -m pipelines schedule $(CLUSTER) $(if $(CRON),--cron '$(CRON)') $(if $(TIME_ZONE),--time-zone $(TIME_ZONE))
+
+unschedule: $(STAMP) ## remove that schedule; its runs stay
+	@$(BIN)/python -m pipelines unschedule
+
+manifests: $(STAMP) ## render infra/ for dev and production below runs/manifests, and check it
+	@mkdir -p runs/manifests
+	@for one in dev production; do kubectl kustomize infra/overlays/$$one > runs/manifests/$$one.yaml || exit; done
+	@$(BIN)/python -m pytest tests/cluster/test_infra_manifests.py
 
 # MLflow's job runners cost 1.7 GB and nothing here uses them
 ui: $(STAMP) ## compare runs in MLflow at http://127.0.0.1:5000

@@ -1,10 +1,10 @@
 """Is the student better than BM25 and the untrained encoder on real judgments? Cross-validation by query over train and dev.
 
-    python benchmarks/esci_cross_validation.py [--data ../shared/data/esci] [--folds 3] [--set pool.size_factor=4 ...]
+    python benchmarks/esci_cross_validation.py [--data ../shared/data/esci] [--folds 3] [--dev] [--set pool.size_factor=4 ...]
 
-Fold 0 is the data set's own split: trained on train, evaluated on dev. The recipe's settings were chosen on it. The other folds divide
-the train queries, which no setting was chosen on: each is evaluated once, by models that were trained on all other queries. So the
-summary comes twice, over all queries and over the train queries alone.
+Fold 0 is the data set's own split: trained on train, evaluated on dev. The recipe's settings were chosen on it, so it is evaluated on
+demand only (`--dev`). The other folds divide the train queries, which no setting was chosen on: each is evaluated once, by models that
+were trained on all other queries, dev included.
 The whole pipeline runs once per fold and arm: with the log as it is, and with `logs.hide_evaluated_queries=true`, because the clicks of
 that log are drawn from the judgments. Queries that share two judged items or half of their words stay in one fold; a fold's queries are
 split `dev` and never trained on. Finished folds are reused. Writes `results/esci_cross_validation.json`.
@@ -25,7 +25,7 @@ from machine import describe_machine, save
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from components.shared import metrics
+from components.shared import metrics, storage
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = ROOT / "runs/cross_validation"
@@ -64,10 +64,11 @@ def fold_data(data: Path, folder: Path, fold: int, folds: dict[int, int]) -> Pat
     """A data folder in which the fold's queries are `dev` and all others `train`."""
     if fold == 0:
         return data
-    if (folder / "judgments.parquet").exists():
+    if (folder / "judgments.parquet").exists():  # written last; its change time is part of what steps are reused by
         return folder
-    folder.mkdir(parents=True)
-    (folder / "logs").symlink_to((data / "logs").resolve())
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "logs").exists():
+        (folder / "logs").symlink_to((data / "logs").resolve())
     shutil.copy(data / "products.parquet", folder)
     for name in ("queries.parquet", "judgments.parquet"):
         table = pq.read_table(data / name)
@@ -88,8 +89,10 @@ def run_fold(data: Path, workspace: Path, hide: str, settings: list[str]) -> tup
     first = workspace / "seconds"
     if not first.exists():
         first.write_text(str(time.time() - started))
-    newest = max(workspace.glob("evaluation/*/evaluation/per_query.parquet"), key=lambda file: file.stat().st_mtime)
-    return pq.read_table(newest), float(first.read_text())
+    kfp = max((workspace / "kfp").iterdir(), key=lambda run: run.name)
+    (address,) = kfp.glob("*/evaluate-rankings/evaluation")
+    folder = storage.local_path(json.loads(address.read_text())["uri"])
+    return pq.read_table(folder / "per_query.parquet"), float(first.read_text())
 
 
 def summarise(values: pa.Table) -> dict[str, object]:
@@ -109,18 +112,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/esci")
     parser.add_argument("--folds", type=int, default=3, help="2 or more; fold 0 is the data set's own split")
+    parser.add_argument("--dev", action="store_true", help="evaluate the dev queries too, which settings were chosen on")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     given = parser.parse_args()
+    if given.folds < 2:
+        parser.error("--folds must be 2 or more: fold 0 is the data set's own split")
     folds = folds_of(given.data, given.folds)
     machine, seconds, arms = describe_machine(), {}, {}
     for arm, hide in ARMS.items():
-        parts = []
-        for fold in range(given.folds):
+        parts = {}
+        for fold in range(0 if given.dev else 1, given.folds):
             data = fold_data(given.data, PLACE / f"data-{given.folds}-{fold}", fold, folds)
             values, took = run_fold(data, PLACE / f"esci-{arm}-{given.folds}-{fold}".replace("_", "-"), hide, given.set)
             seconds[f"{arm}.{fold}"] = round(took, 1)
-            parts.append(values)
-        arms[arm] = {"all": summarise(pa.concat_tables(parts)), "dev": summarise(parts[0]), "train": summarise(pa.concat_tables(parts[1:]))}
+            parts[fold] = values
+        dev = {"dev": summarise(parts.pop(0))} if given.dev else {}
+        arms[arm] = {"train": summarise(pa.concat_tables(list(parts.values()))), **dev}
     save("esci_cross_validation", machine, {"folds": given.folds, "set": given.set}, {"seconds": seconds, "arms": arms})
     print(json.dumps(seconds))
 

@@ -77,24 +77,62 @@ def simulate_shop() -> str:
     return machine_line(record) + "\n\n" + table(list(columns), [[f"{record['result'][name]:,}" for name in columns]])
 
 
-def esci_cross_validation() -> str:
+def simulate_workers() -> str:
+    """What a shard's size is worth with a coordinator, and the other policies at one size and one mean life."""
+    record = load("simulate_workers")
+    given, runs = record["settings"], record["result"]["runs"]
+    longest, middle = max(given["mean_life_s"]), sorted(given["shards"])[len(given["shards"]) // 2]
+    sizes, lines = [], []
+    for one in runs:
+        row = [f"{one['mean_life_s'] / 3600:g} h", f"{one['shards']:,}", f"{one['pairs_per_shard']:,}"]
+        if one["finished"]:
+            row += [f"{one['makespan_s'] / 3600:.2f}", f"{one['makespan_over_ideal']:.2f}", f"{one['rework_share']:.1%}"]
+            row += [f"{one['tail_s'] / 60:.1f}", f"{one['losing_commits']:,.0f}", str(one["duplicates"])]
+            row += [f"{one['finish_s'] / 3600:.2f}", f"{one['total_s'] / 3600:.2f}"]
+        else:
+            row += ["never", *["-"] * 7]
+        if one["policy"] == "handed_out":
+            sizes.append(row)
+        if one["mean_life_s"] == longest and (one["shards"] == middle or one["policy"] == "in_order"):
+            lines.append([one["policy"], *row[1:]])
+    columns = ["shards", "pairs a shard", "makespan, h", "x ideal", "rework", "99 to 100 %, min"]
+    columns += ["losing commits", "duplicates", "finish, h", "all, h"]
+    intro = (
+        f"{given['pairs']:,} pairs, {given['workers']:,} workers of {given['pairs_per_s']:g} pairs/s (spread {given['speed_spread']:.0%}), "
+        f"{given['restart_s']:g} s to restart, {given['commit_s']:g} s to commit; means of {given['seeds']} seeds."
+    )
+    return f"{intro}\n\n{table(['mean life', *columns], sizes)}\n\nMean life {longest / 3600:g} h:\n\n{table(['policy', *columns], lines)}"
+
+
+def esci_means() -> str:
+    """Every system over the train queries, with and without evidence for them."""
     record = load("esci_cross_validation")
-    means, differences = [], []
+    rows = [
+        [arm.split("_")[0], system, *(with_interval(scopes["train"]["means"][f"{system}.{metric}"]) for metric in METRICS)]
+        for arm, scopes in record["result"]["arms"].items()
+        for system in SYSTEMS
+    ]
+    return table(["evidence for evaluated queries", "system", "pairwise accuracy", "NDCG@10", "AUC"], rows)
+
+
+def esci_differences(systems: tuple[str, ...] = ("cross_encoder", "bi_encoder")) -> str:
+    """Paired differences of pairwise accuracy, over the queries that no setting was chosen on and, where measured, the dev queries."""
+    record = load("esci_cross_validation")
+    rows = []
     for arm, scopes in record["result"]["arms"].items():
-        evidence = arm.split("_")[0]
-        for system in SYSTEMS:
-            means.append([evidence, system, *(with_interval(scopes["all"]["means"][f"{system}.{metric}"]) for metric in METRICS)])
         for scope, summary in scopes.items():
             for pair, one in summary["differences"].items():
-                if pair.endswith(".pairwise_accuracy"):
-                    names = pair.rsplit(".", 1)[0].replace("-", " - ")
-                    differences.append([evidence, names, scope, str(one["num_queries"]), with_interval(one, "+"), f"{one['p']:.4f}"])
-    first = table(["evidence for evaluated queries", "system", "pairwise accuracy", "NDCG@10", "AUC"], means)
-    second = table(["evidence", "paired difference of pairwise accuracy", "queries", "number", "mean [interval]", "p"], differences)
-    explained = "Means over all queries with 95 % bootstrap intervals, and paired differences query by query (p: sign flips)."
-    minutes = [round(one / 60, 1) for one in record["result"]["seconds"].values()]
-    timing = f"A whole run took {min(minutes)} to {max(minutes)} minutes. {machine_line(record)}"
-    return f"{timing} {explained}\n\n{first}\n\n{second}"
+                names, metric = pair.rsplit(".", 1)
+                if metric == "pairwise_accuracy" and names.split("-")[0] in systems:
+                    shown = [names.replace("-", " - "), f"{scope} ({one['num_queries']})", with_interval(one, "+"), f"{one['p']:.4f}"]
+                    rows.append([arm.split("_")[0], *shown])
+    return table(["evidence", "paired difference", "queries", "pairwise accuracy", "p"], rows)
+
+
+def esci_times() -> str:
+    record = load("esci_cross_validation")
+    minutes = [one / 60 for one in record["result"]["seconds"].values()]
+    return f"{machine_line(record)} One whole run, from log to gate, took {min(minutes):.1f} to {max(minutes):.1f} minutes."
 
 
 PARTS = {
@@ -104,7 +142,11 @@ PARTS = {
     "score-pairs": score_pairs,
     "kfp-overhead": kfp_overhead,
     "simulate-shop": simulate_shop,
-    "esci-cross-validation": esci_cross_validation,
+    "simulate-workers": simulate_workers,
+    "esci-means": esci_means,
+    "esci-differences": esci_differences,
+    "esci-bi-encoder": lambda: esci_differences(("bi_encoder",)),
+    "esci-times": esci_times,
 }
 
 

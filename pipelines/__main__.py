@@ -1,16 +1,22 @@
-"""The command line of the pipeline: `python -m pipelines {run,compile,lint,show,sync,status}`."""
+"""The command line of the pipeline: `python -m pipelines COMMAND`.
+
+Here: run, compile, lint, show, sync, status, plan. On a Kubeflow: submit, schedule, unschedule, backfill, resume, status --host.
+"""
 
 import argparse
 import signal
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
 
 from components.shared.errors import EXIT_INPUT, EXIT_TEMPORARY, InputError, TemporaryError
-from pipelines import ir, recipe, run_local, status, sync
+from pipelines import cron, ir, package, plan, recipe, run_local, schedule, status, submit, sync
+from pipelines.kubeflow import HOST_VARIABLE, Kubeflow, check_host
 from pipelines.lint import lint
 from pipelines.placement import PROFILES, Images, images_of_environment
 
@@ -31,23 +37,21 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m pipelines", description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = argparse.ArgumentParser(add_help=False)
     chosen.add_argument("--recipe", default="tiny", help=f"one of {', '.join(recipe.names())}, or a YAML file (default: tiny)")
     chosen.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change one setting; may be repeated")
-    where = argparse.ArgumentParser(add_help=False)
-    where.add_argument("--data", default="", metavar="DIR", help="your data folder (dataset.yaml and its files); default: a made-up shop")
-    where.add_argument("--date", default="", metavar="YYYY-MM-DD", help="last day of the log that counts; default: the log's last day")
+    data = argparse.ArgumentParser(add_help=False)
+    data.add_argument("--data", default="", metavar="DIR", help="your data folder (dataset.yaml and its files); default: a made-up shop")
+    day = argparse.ArgumentParser(add_help=False)
+    day.add_argument("--date", default="", metavar="YYYY-MM-DD", help="last day of the log that counts; default: the log's last day")
 
-    run = commands.add_parser("run", parents=[chosen, where], help="run the whole pipeline on this machine")
+    run = commands.add_parser("run", parents=[chosen, data, day], help="run the whole pipeline on this machine")
     run.add_argument("--workspace", default="", metavar="DIR", help="where all outputs go (default: runs/<recipe>)")
     run.add_argument("-v", "--verbose", action="store_true", help="show everything that the tasks write")
-    build = commands.add_parser("compile", parents=[chosen, where], help="write the pipeline as YAML for a cluster")
-    build.add_argument("--profile", choices=PROFILES, default="laptop", help="where the tasks will run (default: laptop)")
-    build.add_argument("--workspace", default="runs/compiled", metavar="URI", help="where all outputs go, gs://... on a cluster")
-    build.add_argument("--cpu-image", default="", metavar="REF", help="image of CPU tasks, with digest (default: $RELEVANCE_CPU_IMAGE)")
-    build.add_argument("--gpu-image", default="", metavar="REF", help="image of GPU tasks, with digest (default: $RELEVANCE_GPU_IMAGE)")
+    placed = _placing("laptop", "runs/compiled")
+    build = commands.add_parser("compile", parents=[chosen, data, day, placed], help="write the pipeline as YAML for a cluster")
     build.add_argument("--output", default="runs/pipeline.yaml", metavar="FILE", help="file to write (default: runs/pipeline.yaml)")
     check = commands.add_parser("lint", help="look for faults in compiled pipelines; without files, in every recipe's")
     check.add_argument("files", nargs="*", metavar="FILE")
@@ -56,9 +60,48 @@ def _parser() -> argparse.ArgumentParser:
     send.add_argument("workspace", nargs="?", default="runs", help="a workspace, or a folder of workspaces (default: runs)")
     send.add_argument("--run", default="", metavar="RUN_ID", help="only this run")
     send.add_argument("--follow", action="store_true", help="go on until standard input ends")
-    look = commands.add_parser("status", help="list the runs of a workspace")
-    look.add_argument("workspace", nargs="?", default="runs", help="a workspace, or a folder of workspaces (default: runs)")
+    plan.add_options(commands.add_parser("plan", help="estimate time, GPU hours, storage and cost of a night; starts nothing"))
+    _add_cluster_commands(commands, [chosen, data, _placing("cluster", "")], day)
     return parser
+
+
+def _placing(profile: str, workspace: str) -> argparse.ArgumentParser:
+    placed = argparse.ArgumentParser(add_help=False)
+    placed.add_argument("--profile", choices=PROFILES, default=profile, help=f"where the tasks will run (default: {profile})")
+    placed.add_argument("--workspace", default=workspace, metavar="URI", help="where all outputs go, gs://... on a cluster")
+    placed.add_argument("--cpu-image", default="", metavar="REF", help="image of CPU tasks, with digest (default: $RELEVANCE_CPU_IMAGE)")
+    placed.add_argument("--gpu-image", default="", metavar="REF", help="image of GPU tasks, with digest (default: $RELEVANCE_GPU_IMAGE)")
+    return placed
+
+
+def _add_cluster_commands(commands: Any, what: list[argparse.ArgumentParser], day: argparse.ArgumentParser) -> None:
+    there = argparse.ArgumentParser(add_help=False)
+    there.add_argument("--namespace", default="", metavar="NAME", help="profile of a multi-user Kubeflow (default: kfp's own choice)")
+    there.add_argument("--experiment", default=submit.EXPERIMENT, metavar="NAME", help=f"groups the runs (default: {submit.EXPERIMENT})")
+    host = argparse.ArgumentParser(add_help=False)
+    host.add_argument("--host", default="", metavar="URL", help=f"address of Kubeflow Pipelines (default: ${HOST_VARIABLE})")
+    named = argparse.ArgumentParser(add_help=False)
+    named.add_argument("--name", default=schedule.NAME, help=f"name of the schedule (default: {schedule.NAME})")
+
+    commands.add_parser("submit", parents=[*what, day, there, host], help="run the pipeline once on a Kubeflow")
+    nightly = commands.add_parser("schedule", parents=[*what, there, host, named], help="run it regularly; again: change the schedule")
+    nightly.add_argument("--cron", default="30 2 * * *", help="minute hour day month weekday; once a day or less (default: '30 2 * * *')")
+    nightly.add_argument("--time-zone", default="UTC", metavar="ZONE", help="where --cron is meant, such as Europe/Berlin (default: UTC)")
+    nightly.add_argument(
+        "--server-time-zone",
+        default=cron.SERVER_ZONE,
+        metavar="ZONE",
+        help="CRON_SCHEDULE_TIMEZONE of Kubeflow's controller (default: UTC)",
+    )
+    commands.add_parser("unschedule", parents=[there, host, named], help="remove the schedule; its runs stay")
+    past = commands.add_parser("backfill", parents=[*what, there, host], help="one run per day that has none")
+    past.add_argument("--from", dest="first", required=True, metavar="YYYY-MM-DD", help="first date")
+    past.add_argument("--to", dest="last", required=True, metavar="YYYY-MM-DD", help="last date")
+    again = commands.add_parser("resume", parents=[there, host], help="a failed run once more; finished steps are reused")
+    again.add_argument("run_id", metavar="RUN_ID", help="as shown by `status --host`")
+    look = commands.add_parser("status", parents=[there], help="list the runs of a workspace, or with --host those on a Kubeflow")
+    look.add_argument("workspace", nargs="?", default="runs", help="a workspace, or a folder of workspaces (default: runs)")
+    look.add_argument("--host", nargs="?", const="", metavar="URL", help=f"list runs there; without URL, at ${HOST_VARIABLE}")
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -75,17 +118,16 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _compile(given: argparse.Namespace) -> int:
-    environment = images_of_environment()
-    images = Images(given.cpu_image or environment.cpu, given.gpu_image or environment.gpu) if given.profile == "cluster" else None
     arguments = {**recipe.load(given.recipe, given.set), "workspace": given.workspace, "data": given.data, "date": given.date}
-    tags = {
-        "RELEVANCE_RECIPE": given.recipe,
-        "RELEVANCE_GIT_REVISION": run_local.git_revision(),
-        "RELEVANCE_CODE_DIGEST": run_local.code_digest(),
-    }
-    target = ir.compile_pipeline(Path(given.output), arguments, given.profile, images, tags)
+    tags = package.environment_tags(given.recipe)
+    target = ir.compile_pipeline(Path(given.output), arguments, given.profile, _images(given), tags)
     print(target)
     return _report(target)
+
+
+def _images(given: argparse.Namespace) -> Images | None:
+    environment = images_of_environment()
+    return Images(given.cpu_image or environment.cpu, given.gpu_image or environment.gpu) if given.profile == "cluster" else None
 
 
 def _lint(given: argparse.Namespace) -> int:
@@ -120,11 +162,84 @@ def _sync(given: argparse.Namespace) -> int:
 
 
 def _status(given: argparse.Namespace) -> int:
-    Console().print(status.table(given.workspace))
+    shown = status.table(given.workspace) if given.host is None else status.server_table(_server(given), given.experiment)
+    Console().print(shown)
     return 0
 
 
-COMMANDS = {"run": _run, "compile": _compile, "lint": _lint, "show": _show, "sync": _sync, "status": _status}
+def _server(given: argparse.Namespace) -> Kubeflow:
+    return Kubeflow(given.host, given.namespace)
+
+
+def _prepare(given: argparse.Namespace, folder: str) -> package.Package:
+    check_host(given.host)
+    request = package.Request(
+        recipe=given.recipe,
+        overrides=given.set,
+        data=given.data,
+        date=getattr(given, "date", ""),
+        workspace=given.workspace,
+        profile=given.profile,
+        images=_images(given),
+    )
+    return package.prepare(request, Path(folder))
+
+
+def _submit(given: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        ready = _prepare(given, folder)
+        made = submit.submit(_server(given), ready, given.experiment)
+    print(f"{made.run_id}: version {ready.version}\n{made.url}")
+    return 0
+
+
+def _schedule(given: argparse.Namespace) -> int:
+    when = cron.plan(given.cron, given.time_zone, given.server_time_zone, datetime.now(UTC).date())
+    with tempfile.TemporaryDirectory() as folder:
+        ready = _prepare(given, folder)
+        schedule.check(ready)
+        outcome = schedule.schedule(_server(given), ready, when, given.name, given.experiment)
+    print(f"schedule {given.name} {outcome.done}: {when.asked}, sent as '{when.cron}' {given.server_time_zone}, version {ready.version}")
+    if when.note:
+        print(when.note)
+    return 0
+
+
+def _unschedule(given: argparse.Namespace) -> int:
+    num_removed = schedule.unschedule(_server(given), given.name)
+    print(f"schedule {given.name} {'removed' if num_removed else 'was not there'}")
+    return 0
+
+
+def _backfill(given: argparse.Namespace) -> int:
+    days = submit.days_between(given.first, given.last)
+    with tempfile.TemporaryDirectory() as folder:
+        ready = _prepare(given, folder)
+        for one in submit.backfill(_server(given), ready, days, given.experiment):
+            print(f"{one.day} {one.state or 'submitted'} {one.url}", flush=True)
+    return 0
+
+
+def _resume(given: argparse.Namespace) -> int:
+    made = submit.resume(_server(given), given.run_id)
+    print(f"{made.run_id}\n{made.url}")
+    return 0
+
+
+COMMANDS = {
+    "run": _run,
+    "compile": _compile,
+    "lint": _lint,
+    "show": _show,
+    "sync": _sync,
+    "status": _status,
+    "plan": plan.command,
+    "submit": _submit,
+    "schedule": _schedule,
+    "unschedule": _unschedule,
+    "backfill": _backfill,
+    "resume": _resume,
+}
 
 
 if __name__ == "__main__":

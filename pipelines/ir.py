@@ -60,9 +60,9 @@ def read_ir(path: Path) -> dict[str, Any]:
     """
     try:
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise InputError(f"'{path}' does not exist; write it with `python -m pipelines compile`") from None
-    except yaml.YAMLError as error:
+    except (FileNotFoundError, IsADirectoryError):
+        raise InputError(f"'{path}' does not exist or is not a file; write it with `python -m pipelines compile`") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"'{path}' is not valid YAML ({' '.join(str(error).split())}); compile the pipeline again") from None
     if not documents or not isinstance(documents[0], dict) or "root" not in documents[0]:
         raise InputError(f"'{path}' is not a compiled pipeline (no `root`); write it with `python -m pipelines compile`")

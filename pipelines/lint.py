@@ -13,7 +13,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 Document = Mapping[str, Any]
 
-SECRET_NAME = re.compile(r"(^|[_.\-])(password|passwd|secret|api_?key|access_?key|private_?key|token|credentials?)$", re.IGNORECASE)
+SECRET_NAME = re.compile(r"(^|[_.\-])(password|passwd|secret|(api|access|private)[_-]?key|token|credentials?)$", re.IGNORECASE)
 SECRET_VALUE = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{20,}|\bhf_[A-Za-z]{20,}|\bsk-[\w-]{20,}|\bglpat-[\w-]{16,}"
     r"|\bya29\.[\w-]+|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.|\bxox[abp]-[\w-]{10,}|://[^/\s:@]+:[^/\s:@]+@"

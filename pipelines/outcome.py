@@ -15,8 +15,7 @@ def headline(tracking: Path) -> dict[str, float]:
     """All headline metrics that the steps of a run reported."""
     values: dict[str, float] = {}
     for spool in spools.spools(tracking):
-        for line in spool.read_text(encoding="utf-8").splitlines():
-            content = json.loads(line)
+        for content in spools.read(spool):
             if content["kind"] == "headline":
                 values |= content["values"]
     return values

@@ -52,7 +52,30 @@ def load(recipe: str, overrides: Sequence[str] = ()) -> Settings:
     given = _read(find(recipe), seen=())
     for override in overrides:
         given = _merge(given, _parse_override(override))
-    return {section: _validated(section, given.get(section, {}), recipe) for section in SECTIONS}
+    settings = {section: _validated(section, given.get(section, {}), recipe) for section in SECTIONS}
+    _check_agreement(settings, recipe)
+    return settings
+
+
+def _check_agreement(settings: Settings, recipe: str) -> None:
+    """What two sections say about one thing has to agree, or the night ends in its last task."""
+    promotion, evaluation = settings["promotion"], settings["evaluation"]
+    champion = f"models:/{promotion['model_name']}@{promotion['champion_alias']}" if promotion["model_name"] else ""
+    expected = [
+        ("evaluation.challenger", evaluation["challenger"], promotion["system"], "promotion.system"),
+        ("evaluation.splits", evaluation["splits"], settings["ranking"]["splits"], "ranking.splits"),
+        ("ranking.model", settings["ranking"]["model"], champion, "promotion.model_name and champion_alias"),
+    ]
+    if promotion["metric"].startswith("ndcg@"):
+        expected.append(("promotion.metric", promotion["metric"], f"ndcg@{evaluation['cutoff']}", "evaluation.cutoff"))
+    for key, value, wanted, other in expected:
+        if value != wanted:
+            raise InputError(f"recipe '{recipe}': {key} = {value!r} does not fit {other}, which asks for {wanted!r}; change one of them")
+    if settings["teacher"]["num_neighbors"] > settings["neighbors"]["num_neighbors"]:
+        raise InputError(
+            f"recipe '{recipe}': teacher.num_neighbors = {settings['teacher']['num_neighbors']} is above neighbors.num_neighbors = "
+            f"{settings['neighbors']['num_neighbors']}; lower one or raise the other"
+        )
 
 
 def find(recipe: str) -> Path:
@@ -74,7 +97,7 @@ def config_of(section: str) -> type[StepConfig]:
 
 
 def _read(path: Path, seen: tuple[Path, ...]) -> Settings:
-    if path in seen:
+    if path.resolve() in seen:
         raise InputError(f"recipe '{path}' extends itself ({' -> '.join(one.stem for one in [*seen, path])}); remove one `{EXTENDS}`")
     try:
         whole = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -83,13 +106,15 @@ def _read(path: Path, seen: tuple[Path, ...]) -> Settings:
     if not isinstance(whole, dict):
         raise InputError(f"recipe '{path}' is a {type(whole).__name__}; write `section:` with `key: value` lines below it")
     base = whole.pop(EXTENDS, None)
+    if base is not None and not isinstance(base, str):
+        raise InputError(f"recipe '{path}': {EXTENDS} = {base!r}; write the name of one recipe or the path of one YAML file")
     _check_shape(whole, path)
-    return _merge(_read(_base_of(base, path), (*seen, path)), whole) if base else whole
+    return _merge(_read(_base_of(base, path), (*seen, path.resolve())), whole) if base else whole
 
 
 def _base_of(base: str, path: Path) -> Path:
     beside = path.parent / base
-    return beside if str(base).endswith((".yaml", ".yml")) and beside.is_file() else find(str(base))
+    return beside if base.endswith((".yaml", ".yml")) and beside.is_file() else find(base)
 
 
 def _check_shape(whole: Mapping[str, Any], where: Path | str) -> None:

@@ -33,7 +33,7 @@ ENVIRONMENT = {
     "DS_ACCELERATOR": "cpu",
     "HF_HUB_OFFLINE": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads starve each other as soon as anything else wants a core: 2 to 5 times slower
+    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads starve each other as soon as anything else wants a core
     "PYTHONUNBUFFERED": "1",
     "PYTHONUTF8": "1",
 }

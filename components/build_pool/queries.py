@@ -1,6 +1,7 @@
 """Which queries enter the pool. A query that dev or test judges never does, under any id.
 
-Held out are their normalised texts and their bags of words: `shoes red` would tell a student about the test query `red shoes`.
+Held out are their normalised texts and their bags of words: `shoes red` would tell a student about the test query `red shoes`. Of the
+log's own queries all rewordings are held out, because what shoppers clicked after `red shoos` is what the test query is judged by.
 """
 
 import duckdb
@@ -8,9 +9,11 @@ import duckdb
 from components.build_pool.config import BuildPoolConfig
 from components.shared.errors import InputError
 from components.shared.lexical import tokenise
+from components.shared.rewordings import find_rewordings
 
 # SQL of its own so that a test can take the rule away and see the leak
-NOT_HELD_OUT = "query NOT IN (SELECT query FROM held_out) AND words NOT IN (SELECT words FROM held_out)"
+NOT_HELD_OUT = """query NOT IN (SELECT query FROM held_out) AND words NOT IN (SELECT words FROM held_out)
+    AND (train OR query NOT IN (SELECT query FROM rewordings))"""
 
 _HELD_OUT = """
 CREATE TEMP TABLE named AS
@@ -60,6 +63,7 @@ def choose_queries(connection: duckdb.DuckDBPyConnection, config: BuildPoolConfi
     queries = connection.sql("SELECT query_id, query, frequency, split FROM queries").to_arrow_table()
     connection.register("tokenised", queries.append_column("tokens", tokenise(queries["query"])))
     connection.execute(_HELD_OUT)
+    find_rewordings(connection, "candidates", "held_out")
     connection.execute(_ALLOWED.format(rule=NOT_HELD_OUT, max_queries=config.max_queries))
     counted = ("candidates", f"candidates WHERE NOT ({NOT_HELD_OUT})", "pool_queries")
     candidates, held_out, chosen = (connection.sql(f"SELECT count(*) FROM {one}").fetchall()[0][0] for one in counted)

@@ -1,5 +1,7 @@
 """Settings of extract_logs: recipe section `logs`."""
 
+import hashlib
+import os
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -67,3 +69,7 @@ class ExtractLogsConfig(StepConfig):
         if share < head:
             raise ValueError(f"torso_share {share} is below head_share {head}; it counts head and torso together")
         return share
+
+    def references(self) -> dict[str, str]:
+        """The salt, so that clients hashed with an old one (or with the public development salt) are hashed again."""
+        return {"salt": hashlib.sha256(f"salt:{os.environ.get(self.client_salt_variable, '')}".encode()).hexdigest()}

@@ -17,7 +17,10 @@ HASH_CHARS = 16
 _EMAIL = r"[\w.+%-]+@[\w-]+(?:\.[\w-]+)+"
 # four groups of four are a card even when mistyped; a bare number is one from 14 digits on (13 are a barcode) and if Luhn agrees
 _CARD = r"\b\d{4}[ -]\d{4}[ -]\d{4}[ -]\d{4}\b|\b[3-6]\d{3}[ -]\d{6}[ -]\d{4,5}\b|\b[3-6]\d{13,18}\b"
-_ORDER = r"(?:\border(?:\s*(?:no|number|id|nr)\b)?[\s.:#]*)?\b\d{3}-\d{7}-\d{7}\b"
+# a marketplace's 3-7-7 digits, or any longer number that is said to be an order's
+_ORDER = (
+    r"(?:\border(?:\s*(?:no|number|id|nr)\b)?[\s.:#]*)?\b\d{3}-\d{7}-\d{7}\b|\border(?:\s*(?:no|number|id|nr)\b)?[\s.:#]*\d[\d-]{4,}\d\b"
+)
 _PHONE = r"\+\d[\d ().-]{6,16}\d\b|\(?\b\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b|\b0\d{2,4}[ /.-]\d{5,8}\b"
 _GROUPED = r"^\d{4}[ -]\d{4}[ -]\d{4}[ -]\d{4}$"
 

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import duckdb
 import numpy as np
 
-from components.extract_logs import cleaning, frequencies, privacy, propensity, rewordings, sources, staging
+from components.extract_logs import cleaning, frequencies, privacy, propensity, sources, staging
 from components.extract_logs import interactions as shop
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.warehouse import number, open_warehouse, stream
@@ -15,6 +15,7 @@ from components.shared import storage, tables
 from components.shared.card import DatasetCard, read_card
 from components.shared.errors import InputError
 from components.shared.report import Report
+from components.shared.rewordings import find_rewordings
 from components.shared.tracking import Tracker
 
 LOG = logging.getLogger(__name__)
@@ -132,7 +133,9 @@ def _drop(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfig, windo
     dropped["unknown_query"], dropped["duplicate"] = cleaning.deduplicate(warehouse, salt)
     cleaning.find_bots(warehouse, config, window)
     if config.hide_evaluated_queries:
-        rewordings.hide_rewordings(warehouse)
+        warehouse.execute("CREATE TABLE evaluated AS SELECT DISTINCT query FROM judged WHERE split IN ('dev', 'test')")
+        find_rewordings(warehouse, "phrases", "evaluated")
+        warehouse.execute("UPDATE phrases SET evaluated = true WHERE query IN (SELECT query FROM rewordings)")
     cleaning.count_queries(warehouse, config, window)
     return dropped | cleaning.judge_events(warehouse, window)
 

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from components.shared import storage
 from components.shared.config import StepConfig
 
 
@@ -24,3 +25,8 @@ class PrepareEncoderConfig(StepConfig):
     max_texts: int = Field(200_000, ge=1, description="Texts, drawn at random, from which vocabulary and warm start are learnt, in texts.")
     warm_start: bool = Field(True, description="Start an encoder built here from word co-occurrence in the catalogue instead of at random.")
     seed: int = Field(7, ge=0, description="Seed of everything random.")
+
+    def references(self) -> dict[str, str]:
+        """The model folder that `source` names, so that one which was trained again is read again."""
+        is_folder = self.source and not self.source.startswith("package:") and storage.exists(self.source)
+        return {"source": storage.listing_digest(self.source)} if is_folder else {}

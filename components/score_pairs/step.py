@@ -6,6 +6,7 @@ optionally brand, color, category, description, query_id and item_id; then no ot
   python -m components.score_pairs --pairs my.csv --model FOLDER --output trec --scores out.run
 """
 
+import logging
 import time
 
 import pyarrow.compute as pc
@@ -26,6 +27,8 @@ from components.shared.tables import Manifest
 from components.shared.text import TEXT_VERSION, clean
 from components.shared.tracking import Tracker
 
+logger = logging.getLogger(__name__)
+
 SHOWN_QUERIES, SHOWN_ITEMS = 3, 5
 
 
@@ -44,7 +47,8 @@ def run(
 
     Args:
         pairs: table `pairs` or `judgments`, or a file with query and item texts inline (then without `queries` and `items`).
-        neighbors: table `neighbors`, for a teacher that was trained with them.
+        neighbors: table `neighbors`, for a teacher that was trained with them; with a file of your own it may be left out: training hid
+            them from some pairs, so the teacher can judge without.
         model: model folder or models:/<name>@<alias>; `config.model` where it is empty.
 
     Raises:
@@ -58,9 +62,17 @@ def run(
     asked = model or config.model
     address = resolve(asked)
     if not address:
-        return _without_model(config, work, scores, asked)
+        return _without_model(config, work, scores, f"'{asked}' is not registered" if asked else "none is given")
+    if config.missing_model == "empty" and not storage.exists(address):
+        return _without_model(config, work, scores, f"'{asked}' was at '{address}' and is gone")
     local = folder.fetch(address)
-    _check_model(folder.read_spec(local), config, address, neighbors)
+    try:
+        spec = folder.read_spec(local)
+    except folder.OutdatedModelError as error:
+        if config.missing_model == "error":
+            raise
+        return _without_model(config, work, scores, f"'{asked}' cannot be read: {error}")
+    _check_model(spec, config, address, neighbors, queries)
     content = {
         **work.content,
         "model": storage.content_digest(str(local)),
@@ -84,24 +96,24 @@ def _table_of(config: ScorePairsConfig) -> str:
     return "soft_targets" if config.output == "soft_targets" else "rankings"
 
 
-def _check_model(spec: ModelSpec, config: ScorePairsConfig, address: str, neighbors: str) -> None:
+def _check_model(spec: ModelSpec, config: ScorePairsConfig, address: str, neighbors: str, queries: str) -> None:
     if config.output == "soft_targets" and spec.kind != "teacher":
         raise InputError(f"model '{address}' is a {spec.kind}; soft targets come from a teacher: give one, or set output to rankings")
-    if spec.kind == "teacher" and spec.num_neighbors and not neighbors:
+    if spec.kind == "teacher" and spec.num_neighbors and not neighbors and queries:
         raise InputError(f"teacher '{address}' was trained with behavior neighbors; give the neighbors table (--neighbors)")
 
 
-def _without_model(config: ScorePairsConfig, work: Work, scores: str, asked: str) -> Report:
+def _without_model(config: ScorePairsConfig, work: Work, scores: str, reason: str) -> Report:
     if config.missing_model == "error":
-        given = f"'{asked}' is not registered" if asked else "none is given"
-        raise InputError(f"no model to score with: {given}; give --model FOLDER, or set missing_model to empty")
+        raise InputError(f"no model to score with: {reason}; give --model FOLDER, or set missing_model to empty")
+    logger.warning("nothing is scored: %s", reason)
     if config.output == "trec":
         storage.write_bytes(scores, b"")
     else:
         tables.write_table(scores, _table_of(config), TABLES[_table_of(config)].schema.empty_table())
     num_pairs = len(work.pairs)
     dropped = {"other_split": work.num_read - num_pairs, "no_model": num_pairs}
-    return Report(read=work.num_read, dropped=dropped, notes={"model": f"none: '{asked}' is not registered; nothing was scored"})
+    return Report(read=work.num_read, dropped=dropped, notes={"model": f"none: {reason}; nothing was scored"})
 
 
 def _report(

@@ -5,6 +5,7 @@ A folder brings its own `dataset.yaml`; folders of a published shape that have n
 """
 
 from datetime import date
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -40,6 +41,7 @@ class LogSource(StepConfig):
 class DatasetCard(StepConfig):
     """The whole card. `root` is filled in when the card is resolved."""
 
+    where: ClassVar[str] = "data card"
     name: str = Field(min_length=1, description="Short name of the data set, used in reports and MLflow.")
     licence: str = Field("", description="Under which terms the data may be used.")
     root: str = Field("", description="URI of the data folder; filled in by `import_dataset`.")
@@ -68,4 +70,4 @@ def read_card(uri: str) -> DatasetCard:
     Raises:
         InputError: when absent or not a card.
     """
-    return DatasetCard.from_mapping(storage.read_json(uri), section=f"card {uri}")
+    return DatasetCard.from_mapping(storage.read_json(uri), section=uri)

@@ -104,4 +104,6 @@ def _section_of(recipe: str | None, section: str) -> dict[str, Any]:
         raise InputError(f"recipe '{recipe}' is not valid YAML ({' '.join(str(error).split())}); mend that line") from None
     if not isinstance(sections, dict) or not isinstance(sections.get(section) or {}, dict):
         raise InputError(f"recipe '{recipe}': section '{section}' must hold keys and values; see pipelines/recipes")
+    if "extends" in sections:
+        raise InputError(f"recipe '{recipe}' extends another; give one written out by: python -m pipelines show --recipe {recipe}")
     return sections.get(section) or {}

@@ -1,7 +1,7 @@
 """The base of every room's settings: frozen, typed, unknown keys refused with the known ones listed."""
 
-from collections.abc import Mapping
-from typing import Any, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -12,6 +12,11 @@ class StepConfig(BaseModel):
     """Settings of one step. Fields carry a one-sentence description with unit; a recipe section has the same names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    where: ClassVar[str] = "recipe section"
+
+    def references(self) -> dict[str, str]:
+        """Digests of what settings only name (a folder, a secret): when that changes, the step has to run again."""
+        return {}
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], *, section: str) -> Self:
@@ -31,5 +36,16 @@ class StepConfig(BaseModel):
 def _explain(config: type[StepConfig], section: str, error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"]) or "(section)"
     if error["type"] == "extra_forbidden":
-        return f"recipe section '{section}': unknown key '{key}'; known keys: {', '.join(sorted(config.model_fields))}"
-    return f"recipe section '{section}': key '{key}' = {error['input']!r}: {error['msg']}"
+        known = _fields_at(config, error["loc"][:-1])
+        return f"{config.where} '{section}': unknown key '{key}'; known keys: {', '.join(sorted(known))}"
+    return f"{config.where} '{section}': key '{key}' = {error['input']!r}: {error['msg']}"
+
+
+def _fields_at(config: type[BaseModel], place: Sequence[str | int]) -> Iterable[str]:
+    """Names of the fields of the model that lies at `place` within `config`; those of `config` where no model lies there."""
+    found = config
+    for part in place:
+        inner = found.model_fields.get(str(part))
+        kinds = [inner.annotation, *get_args(inner.annotation)] if inner else []
+        found = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), found)
+    return found.model_fields

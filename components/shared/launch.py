@@ -33,11 +33,15 @@ def free_port() -> int:
 
 def environment(num_processes: int, *, accelerator: bool) -> dict[str, str]:
     """This process's environment with the cores shared out; without an accelerator DeepSpeed is told so, and gloo stays on loopback."""
-    threads = max(1, len(os.sched_getaffinity(0)) // num_processes)
+    threads = max(1, _num_cores() // num_processes)
     extra = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)), "TOKENIZERS_PARALLELISM": "false"}
     if not accelerator:
-        extra |= {"DS_ACCELERATOR": "cpu", "GLOO_SOCKET_IFNAME": "lo"}
+        extra |= {"DS_ACCELERATOR": "cpu", "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0"}
     return {**os.environ, **extra}
+
+
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def launch(
@@ -68,8 +72,8 @@ def launch(
     logger.info("starting %d processes of %s; output in %s", num_processes, module, log)
     with log.open("ab") as output:
         started = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent,
-            env=environment(num_processes, accelerator=accelerator),
+            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None, env=environment(num_processes, accelerator=accelerator),
         )  # fmt: skip
         try:
             _wait(started, time.monotonic() + timeout_s, on_wait)

@@ -19,6 +19,12 @@ def spools(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.jsonl"), key=lambda spool: (spool.stem != PIPELINE, spool.name))
 
 
+def read(spool: Path) -> list[dict[str, Any]]:
+    """All whole lines of a spool, sent or not; a line still being written waits."""
+    # bytes, because str.splitlines also cuts at rarer separators inside a user's text
+    return [json.loads(line) for line in spool.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+
+
 def unread(spool: Path, limit: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """At most `limit` whole lines that were not sent, and the state to note once they are; a line still being written waits."""
     lines: list[dict[str, Any]] = []

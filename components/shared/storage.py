@@ -99,12 +99,14 @@ def exists(uri: str) -> bool:
 
 
 def read_bytes(uri: str) -> bytes:
-    """Raises InputError when nothing is there."""
+    """Raises InputError when nothing is there, or we may not read it."""
     fs, path = resolve(uri)
     try:
         return temporary_on_trouble(lambda: fs.cat_file(path), uri)
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"'{uri}' does not exist or is not a file; check the address") from None
+    except PermissionError:
+        raise InputError(f"'{uri}' may not be read by this user; change its permissions") from None
 
 
 def read_json(uri: str) -> Any:

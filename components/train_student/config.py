@@ -30,6 +30,13 @@ class TrainStudentConfig(StepConfig):
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps over which the learning rate rises, 0 to 1.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to at most this norm.")
     dropout: float | None = Field(None, ge=0, lt=1, description="Dropout of the encoder while training; null keeps the encoder's own.")
+    trained_weight: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Weight of the trained network in the average with the one it started from (WiSE-FT, arXiv 2109.01903), 0 to 1; "
+        "below 1 it keeps more of what it knew, which helps where judgments are few.",
+    )
     num_epochs: int = Field(1, ge=1, description="Passes over the training queries; each pass sees every pair once.")
     queries_per_batch: int = Field(8, ge=1, description="Queries of one training step, at most.")
     items_per_query: int = Field(16, ge=2, description="Items of a query that stand together in one step, at most.")
@@ -56,6 +63,8 @@ class TrainStudentConfig(StepConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.architecture == "cross_encoder" and self.trained_weight < 1:
+            raise ValueError("trained_weight below 1 averages with a start; a cross_encoder's head has none worth keeping: set 1")
         if self.loss == "bce" and self.target != "probability":
             raise ValueError("loss 'bce' compares sigmoid(score) with a probability; set target: probability")
         return self

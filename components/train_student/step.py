@@ -21,7 +21,7 @@ from components.shared.tracking import Tracker
 from components.shared.training import Checkpoints, Curve, fit
 from components.train_student.agreement import agreement
 from components.train_student.config import TrainStudentConfig
-from components.train_student.students import BiEncoder, CrossEncoder, Student, save_student, set_dropout
+from components.train_student.students import BiEncoder, CrossEncoder, Student, average_with, save_student, set_dropout
 from components.train_student.targets import Lessons, make_lessons
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def run(
     pool = read_table(pairs, "pairs", ["pair_id", "query_id", "item_id"])
     labels = read_table(soft_targets, "soft_targets", ["pair_id", "query_id", "item_id", "score"])
     lessons = make_lessons(config, pool, labels, query_table)
-    spec = folder.ModelSpec(config.architecture, min(config.max_tokens, base.max_tokens), source=encoder)
+    spec = folder.ModelSpec(config.architecture, min(config.max_tokens, base.max_tokens), source=base.source)
     texts = model_texts(spec, lessons.pairs, query_table, read_table(items, "items"), None)
     torch.manual_seed(config.seed)
     tokenizer, network = folder.load_tokenizer(source), folder.load_model(source, spec)
@@ -55,7 +55,9 @@ def run(
     logger.info("%d pairs to learn from, %d held out", len(lessons.training()), len(lessons.validation()))
     identity = _identity(config, encoder, items, queries, pairs, soft_targets)
     checkpoints = Checkpoints(storage.normalise(model) + ".checkpoints", identity)
+    start = {name: value.detach().clone() for name, value in network.state_dict().items()} if config.trained_weight < 1 else {}
     curve = _train(config, student, lessons, checkpoints, tracker)
+    average_with(network, start, config.trained_weight)
     final = _validate(config, student, lessons)
     save_student(model, network, tokenizer, spec)
     storage.remove(checkpoints.uri)

@@ -96,6 +96,15 @@ class BiEncoder(Student):
         return mean_pool(self.network(**batch).last_hidden_state.float(), batch["attention_mask"])
 
 
+@torch.no_grad()
+def average_with(network: nn.Module, start: dict[str, torch.Tensor], trained_weight: float) -> None:
+    """Move every weight that `start` names to (1 - w) start + w trained (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903, section 3)."""
+    trained = network.state_dict()
+    for name, value in start.items():
+        if value.is_floating_point():
+            trained[name].lerp_(value, 1.0 - trained_weight)
+
+
 def set_dropout(network: nn.Module, share: float) -> None:
     """Use one dropout share in all of a network; its saved settings keep their own."""
     for module in network.modules():

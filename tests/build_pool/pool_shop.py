@@ -36,8 +36,8 @@ SHOP: dict[str, Rows] = {
     "queries": [
         query("t1", "red shoe", "train", 50),
         query("t2", "blue hat", "train", 40),
-        query("d1", "green shoe", "dev", 90),
-        query("e1", "black hat", "test", 80),
+        query("d1", "green suede shoe", "dev", 90),
+        query("e1", "black felt hat", "test", 80),
         query("l1", "hat", None, 30),
         query("l2", "shoe", None, 20),
         query("l3", "brown", None, 5),
@@ -55,7 +55,7 @@ SHOP: dict[str, Rows] = {
         shown("red shoe", "shoe-green", 15, day=2),
         shown("red shoe", "hat-red", 10),
         shown("hat", "hat-white", 8, 2),
-        shown("green shoe", "shoe-green", 90, 50),
+        shown("green suede shoe", "shoe-green", 90, 50),
     ],
 }
 

@@ -11,7 +11,7 @@ from pool_shop import SHOP, judgment, query, write_shop
 
 from components.build_pool import queries as module
 from components.build_pool.config import BuildPoolConfig
-from components.build_pool.step import run
+from components.build_pool.step import describe, run
 from components.shared.errors import InputError
 from components.shared.report import Report
 from components.shared.tables import Manifest, read_table
@@ -30,9 +30,9 @@ def texts_of(table: pa.Table, queries: list[dict]) -> set[str]:
 
 
 LEAKS = [
-    query("l8", "green shoe", None, 70),  # the text of dev query d1 under an id of the log
-    query("l9", "hat, black", None, 60),  # the words of test query e1
-    query("t9", "shoe green", "train", 60),  # and a judged train query
+    query("l8", "green suede shoe", None, 70),  # the text of dev query d1 under an id of the log
+    query("l9", "hat, felt black", None, 60),  # the words of test query e1
+    query("t9", "shoe suede green", "train", 60),  # and a judged train query
 ]
 
 
@@ -48,19 +48,35 @@ def test_held_out_queries_never_enter_under_any_id(tmp_path: Path):
     assert report.metrics["queries.held_out"] == 3
 
 
+def test_rewordings_of_evaluated_queries_stay_out_but_train_judgments_do_not(tmp_path: Path):
+    queries = [
+        query("t1", "green boot", "train"),  # shares a quarter of all words with the dev query
+        query("t2", "green suede shoe laces", "train"),  # shares three quarters, but was judged for training
+        query("d1", "green suede shoe", "dev"),
+        query("l1", "green suede shoes", None),  # a misspelling
+        query("l2", "gre", None),  # half typed
+        query("l3", "shoe suede green cheap", None),  # two of three words
+        query("l4", "gravy boat", None),  # shares only its first letters
+    ]
+    judgments = [judgment("t1", "shoe-red", "train"), judgment("t2", "shoe-blue", "train"), judgment("d1", "shoe-green", "dev")]
+    table, report = pool(write_shop(tmp_path, queries=queries, judgments=judgments), tmp_path / "out")
+    assert texts_of(table, queries) == {"green boot", "green suede shoe laces", "gravy boat"}
+    assert report.metrics["queries.held_out"] == 3
+
+
 def test_the_leak_appears_when_the_rule_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     uris, queries = leaky_shop(tmp_path)
     monkeypatch.setattr(module, "NOT_HELD_OUT", "true")
     table, _ = pool(uris, tmp_path / "out")
-    assert texts_of(table, queries) >= {"green shoe", "hat, black", "shoe green"}
+    assert texts_of(table, queries) >= {"green suede shoe", "hat, felt black", "shoe suede green"}
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_a_query_without_split_is_held_out_by_its_judgments(tmp_path: Path, split: str):
     queries = [
         query("t1", "red shoe", "train"),
-        query("d1", "green shoe", None),
-        query("l1", "shoe green", None),
+        query("d1", "green suede shoe", None),
+        query("l1", "shoe suede green", None),
         query("l2", "shoe", None),
     ]
     table, _ = pool(
@@ -83,7 +99,7 @@ def test_words_without_letters_are_compared_as_text(tmp_path: Path):
 
 
 def test_no_query_at_all_is_refused(tmp_path: Path):
-    uris = write_shop(tmp_path, queries=[query("d1", "green shoe", "dev")], judgments=[judgment("d1", "hat-red", "dev")])
+    uris = write_shop(tmp_path, queries=[query("d1", "green suede shoe", "dev")], judgments=[judgment("d1", "hat-red", "dev")])
     with pytest.raises(InputError, match="no query for the pool"):
         pool(uris, tmp_path / "out")
 
@@ -129,6 +145,16 @@ def test_ids_shards_and_order(tmp_path: Path):
     assert len({row["shard"] for row in rows}) > 1
     assert report.metrics["queries"] == 5
     assert report.metrics["largest_shard_over_mean"] > 1
+
+
+def test_numbers_of_a_plan_by_hand():
+    plan = pa.table({"query_id": list("aaab"), "source": ["judgment", "random", "random", "hard"], "shard": [0, 0, 0, 2]})
+    # 4 pairs of 2 queries over 3 shards: 4/3 a shard, the largest has 3, which is 9/4 of that; 2 judgments
+    assert describe(plan, 2, 3) == {
+        "source.judgment": 1, "source.impression": 0, "source.lexical": 0, "source.hard": 1, "source.random": 2,
+        "queries": 2, "pairs_per_query": 2, "times_judgments": 2, "largest_shard_over_mean": 2.25,
+    }  # fmt: skip
+    assert describe(plan.slice(0, 0), 0, 3)["largest_shard_over_mean"] == 0
 
 
 @settings(max_examples=8, deadline=None)

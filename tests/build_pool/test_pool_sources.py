@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 from pool_shop import SHOP, item, judgment, query, shown, write_shop
 
+from components.build_pool import candidates
 from components.build_pool.config import BuildPoolConfig
 from components.build_pool.step import run
 from components.shared.errors import InputError
@@ -77,6 +78,12 @@ def test_hard_items_lie_in_the_given_ranks(tmp_path: Path):
     assert four != items_of(pool(uris, tmp_path / "seed", num_hard=4, seed=14, **settings)[0], "l2", "hard")
 
 
+def test_hard_items_are_drawn_below_the_lexical_top(tmp_path: Path):
+    uris = write_shop(tmp_path, items=[item(f"i{n:02}", "shoe " + "filler " * n) for n in range(40)])
+    table, _ = pool(uris, tmp_path / "out", num_lexical=15, num_hard=5, hard_first_rank=11, hard_last_rank=20)
+    assert items_of(table, "t1", "hard") == {f"i{n:02}" for n in range(15, 20)}  # ranks 16 to 20; 11 to 15 are in already
+
+
 def test_hard_ranks_in_the_wrong_order_are_refused():
     with pytest.raises(InputError, match="'hard_first_rank' = 30 is above 'hard_last_rank' = 20"):
         BuildPoolConfig.from_mapping({"hard_last_rank": 20}, section="pool")
@@ -91,6 +98,22 @@ def test_same_category_items_were_not_clicked(tmp_path: Path):
     assert items_of(table, "l2", "hard") == set()
     few, _ = pool(uris, tmp_path / "few", num_same_category=2)
     assert len(items_of(few, "l1", "hard")) == 2
+
+
+def test_items_without_a_category_share_none_and_a_seed_draws_among_the_others(tmp_path: Path):
+    bare = [item("x1", "one", ""), item("x2", "two", ""), item("y1", "three"), item("y2", "four")]
+    log = [*SHOP["interactions"], shown("blue hat", "x1", 5, 1), shown("blue hat", "y1", 5, 1)]
+    uris = write_shop(tmp_path, items=[*SHOP["items"], *bare], interactions=log)
+    table, _ = pool(uris, tmp_path / "all", num_same_category=50)
+    assert items_of(table, "t2", "hard") == set()
+    draws = [items_of(pool(uris, tmp_path / f"s{seed}", num_same_category=2, seed=seed)[0], "t1", "hard") for seed in range(5)]
+    assert len(set(map(frozenset, draws))) > 1
+
+
+def test_large_categories_are_cut_before_they_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(candidates, "MOST_PER_CATEGORY", 3)
+    table, _ = pool(write_shop(tmp_path), tmp_path / "out", num_same_category=50)
+    assert 1 <= len(items_of(table, "t1", "hard")) <= 3  # of four shoes that nobody clicked or judged
 
 
 def test_random_items_follow_the_seed(tmp_path: Path):
@@ -121,6 +144,12 @@ def test_most_frequent_log_queries_up_to_max_queries(tmp_path: Path):
     assert report.metrics["queries.beyond_max_queries"] == 1
     none, _ = pool(uris, tmp_path / "none", num_random=1, max_queries=0)
     assert set(none["query_id"].to_pylist()) == {"t1", "t2"}
+
+
+def test_equally_frequent_queries_are_taken_by_id(tmp_path: Path):
+    queries = [*SHOP["queries"], query("l8", "belt", None, 60), query("l7", "scarf", None, 60)]
+    table, _ = pool(write_shop(tmp_path, queries=queries), tmp_path / "out", num_random=1, max_queries=1)
+    assert set(table["query_id"].to_pylist()) == {"t1", "t2", "l7"}
 
 
 def test_a_log_query_with_the_text_of_a_train_query_is_one_query(tmp_path: Path):

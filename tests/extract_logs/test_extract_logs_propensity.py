@@ -31,6 +31,27 @@ def test_one_pair_by_hand():
     np.testing.assert_allclose(values[:4], [1, 0.5, 0.5 * 2 / 3, 0.5 * 2 / 4], rtol=1e-6)  # then the power law goes on
 
 
+def test_pairs_are_pooled_with_the_weights_of_mantel_and_haenszel():
+    # pair 1: 2 of 4 at position 1, 2 of 8 at position 2; pair 2: 3 of 6 and 1 of 2
+    # (2 x 4 / 12 + 1 x 6 / 8) / (2 x 8 / 12 + 3 x 2 / 8) = (17 / 12) / (25 / 12) = 0.68; the plain rates would say 0.3 / 0.5 = 0.6
+    clicked = [1, 1, 0, 0] + [1, 1] + [0] * 6 + [1, 1, 1, 0, 0, 0] + [1, 0]
+    shown = _shown([1] * 12 + [2] * 8, [1] * 4 + [2] * 8 + [1] * 6 + [2] * 2, clicked)
+    assert _estimate(shown, propensity_min_clicks=1)[0][1] == pytest.approx(0.68, abs=1e-6)
+
+
+def test_clicks_without_an_impression_say_nothing_of_examination():
+    columns = _shown([1] * 12, [1] * 4 + [2] * 8, [1, 1, 0, 0] + [1, 1] + [0] * 6)
+    unseen = _shown([1] * 5, [2] * 5, [1] * 5).set_column(4, "seen", pa.array([False] * 5))
+    assert _estimate(pa.concat_tables([columns, unseen]), propensity_min_clicks=2)[0][1] == pytest.approx(0.5, abs=1e-6)
+
+
+def test_a_position_that_nobody_saw_ends_the_estimate():
+    clicked = [1, 1, 0, 0] + [1, 1] + [0] * 6 + [1] * 8
+    values, last = _estimate(_shown([1] * 20, [1] * 4 + [2] * 8 + [4] * 8, clicked), propensity_min_clicks=2)
+    assert last == 2
+    np.testing.assert_allclose(values[[2, 3]], [0.5 * 2 / 3, 0.5 * 2 / 4], rtol=1e-6)  # the power law, though position 4 has clicks
+
+
 def test_too_little_evidence_leaves_the_power_law():
     values, last = _estimate(_shown([1] * 4, [1, 1, 2, 2], [1, 0, 1, 0]), propensity_exponent=0.5)
     assert last == 1

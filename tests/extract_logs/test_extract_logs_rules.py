@@ -27,8 +27,15 @@ def sql():
         ("4111 1111 1111 1112", "<card>"),  # fails Luhn, but nothing else is written in four groups of four
         ("pay 378282246310005 now", "pay <card> now"),  # American Express test number, Luhn holds
         ("378282246310006", "378282246310006"),  # Luhn fails: some other number
+        ("3782 822463 10005", "<card>"),  # as it is embossed
+        ("3782 822463 10006", "3782 822463 10006"),
         ("114-1234567-7654321", "<order>"),
         ("order no. 114-1234567-7654321", "<order>"),
+        ("where is order #98765432", "where is <order>"),
+        ("order no 4711-22 late", "<order> late"),
+        ("order 12345678", "<order>"),
+        ("order 5000 pieces", "order 5000 pieces"),  # too short for anybody's order
+        ("border 12345678", "border 12345678"),
         ("4111111111111111 and 5500005555555559", "<card> and <card>"),
         ("4006381333931", "4006381333931"),  # a barcode (EAN-13)
         ("iphone 13 pro max 128gb", "iphone 13 pro max 128gb"),
@@ -54,6 +61,21 @@ def test_luhn(sql, digits, valid):
 def test_hidden_is_hmac_sha256(sql):
     assert f"{sql('SELECT hidden(?)', 'client-ü'):016x}" == privacy.hash_client(b"pepper", "client-ü")
     assert sql("SELECT hidden(NULL)") is None
+
+
+def test_a_salt_longer_than_a_block_is_hashed_first():
+    salt = b"s" * 65  # RFC 2104: keys above 64 bytes are replaced by their digest
+    with duckdb.connect() as connection:
+        privacy.define_hash(connection, salt)
+        found = connection.execute("SELECT hidden('c1')").fetchall()[0][0]
+    assert f"{found:016x}" == privacy.hash_client(salt, "c1")
+
+
+def test_a_judged_query_keeps_its_numbers_however_rare(extract):
+    got = extract([event("q1"), event("q2", "i2")], [search("q1", "0171 1234567"), search("q2", "0172 1234567")], min_clients=3,
+                  judged={"j1": ("0171 1234567", "train")})  # fmt: skip
+    assert [(row["query_id"], row["query"]) for row in got.table("events")] == [("j1", "0171 1234567")]
+    assert (got.report.metrics["scrubbed.phone"], got.report.dropped["personal_data_only"]) == (1, 1)
 
 
 def _searches(client, count, *, every_s=1.0, query="red shoes"):
@@ -96,6 +118,23 @@ def test_interactions_by_hand(extract):
     assert {(row["query"], str(row["day"])) for row in got} == {("red shoes", DAY)}
 
 
+def test_position_and_day_of_a_shown_item(extract):
+    late = {"timestamp": "2024-05-11T00:00:01Z"}
+    rows = [
+        event("q1", "click above", position=4), event("q1", "click above", "click", 2),  # the impression's position: 1/4
+        event("q1", "twice", position=5), event("q1", "twice", position=3),  # shown once, at the higher one: 1/3
+        event("q1", "nowhere", "click", None),  # corrects nothing
+        event("q1", "deep", position=5000),  # as position 1000
+        event("q1", "midnight", timestamp=f"{DAY}T23:59:59Z"), event("q1", "midnight", "click", 1, **late),
+    ]  # fmt: skip
+    got = extract(rows, [search("q1", "red shoes")]).table("interactions")
+    names = ("impressions", "clicks", "corrected_impressions")
+    assert {row["item_id"]: tuple(row[name] for name in names) for row in got} == {
+        "click above": (1, 1, 0.25), "twice": (1, 0, 0.333333333), "nowhere": (1, 1, 1.0), "deep": (1, 0, 0.001), "midnight": (1, 1, 1.0)
+    }  # fmt: skip
+    assert {str(row["day"]) for row in got} == {DAY}
+
+
 def test_exponent_changes_the_correction(extract):
     rows, queries = [event("q1", "a", position=4)], [search("q1", "red shoes")]
     got = [extract(rows, queries, propensity_exponent=eta).table("interactions")[0]["corrected_impressions"] for eta in (0, 0.5, 2)]
@@ -107,10 +146,12 @@ def test_segments_by_share_of_traffic(extract):
     counts = {"x": 5, "y": 2, "z": 2, "w": 1}
     queries = [search(f"{query}{n}", query) for query, count in counts.items() for n in range(count)]
     judged = {"j1": ("X", "train"), "j2": ("x", "dev"), "j3": ("never", "test")}
-    got = extract([event(one["query_id"]) for one in queries], queries, judged=judged).table("queries")
+    extracted = extract([event(one["query_id"]) for one in queries], queries, judged=judged)
+    got = extracted.table("queries")
     assert {(row["query_id"] if row["split"] else row["query"]): (row["frequency"], row["segment"]) for row in got} == {
         "j1": (5, "head"), "j2": (5, "head"), "j3": (0, "unseen"), "y": (2, "torso"), "z": (2, "torso"), "w": (1, "tail")
     }  # fmt: skip
+    assert {row["query_id"] for row in extracted.table("events") if row["query"] == "x"} == {"j1"}  # the first of two with this text
     # sha256("w") = 50e721e49c013f00...
     assert next(row["query_id"] for row in got if row["query"] == "w") == "q50e721e49c013f00"
 
@@ -128,3 +169,14 @@ def test_evaluated_queries_and_their_rewordings_are_hidden_on_demand(extract):
     assert hidden.report.dropped["evaluated_query"] == 4
     assert {row["query_id"]: row["segment"] for row in hidden.table("queries") if row["split"]} == {"j1": "head", "j2": "unseen"}
     assert len(extract(rows, queries, judged=judged).table("events")) == 6
+
+
+def test_which_queries_count_as_rewordings(extract):
+    texts = {
+        "dev": "leather wallet", "two letters": "wi", "three letters": "wir", "other first letter": "vireless earbuds",
+        "train": "reds shoes", "one word of three": "wireless earphones cheap",
+    }  # fmt: skip
+    judged = {"j1": ("red shoes", "train"), "j2": ("wireless earbuds", "test"), "j3": ("leather wallet", "dev")}
+    queries = [search(query_id, query) for query_id, query in texts.items()]
+    got = extract([event(query_id) for query_id in texts], queries, judged=judged, hide_evaluated_queries=True)
+    assert {row["query"] for row in got.table("events")} == {"wi", "vireless earbuds", "reds shoes", "wireless earphones cheap"}

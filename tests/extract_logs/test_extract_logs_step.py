@@ -5,6 +5,7 @@ import os
 import pytest
 from tiny_ubi import DAY, event, search, write_lines, write_parquet
 
+from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.privacy import hash_client
 from components.shared.errors import InputError
 
@@ -96,6 +97,15 @@ def test_clients_are_hashed_with_the_salt_of_the_environment(extract, monkeypatc
     plain = extract([event("q1")], [search("q1", "red shoes")])
     assert "LOG_CLIENT_SALT is not set" in plain.report.notes["client_salt"]
     assert plain.table("events")[0]["client"] != salted.table("events")[0]["client"]
+
+
+def test_another_salt_is_another_reference_and_does_not_show(monkeypatch):
+    digests = []
+    for salt in ("", "pepper", "paprika"):
+        monkeypatch.setenv("LOG_CLIENT_SALT", salt)
+        digests.append(ExtractLogsConfig.from_mapping({}, section="logs").references()["salt"])
+    assert len(set(digests)) == 3
+    assert not any("pepper" in digest for digest in digests)
 
 
 def test_nothing_personal_is_written(extract):

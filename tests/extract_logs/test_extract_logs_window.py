@@ -29,6 +29,10 @@ def test_wrong_dates_are_refused_with_their_value(text, says):
     assert text in str(caught.value)
 
 
+def test_today_and_the_first_day_are_days():
+    assert [parse_date(text, TODAY) for text in ("2024-06-01", "2000-01-01", " ")] == [TODAY, date(2000, 1, 1), None]
+
+
 def test_window_is_days_after_date_minus_days_up_to_date_minus_lag():
     # (2024-05-10 - 7, 2024-05-10 - 1] = 4 May to 9 May: six days
     window = resolve_window("2024-05-10", days=7, lag_days=1, today=TODAY, last_day=None)
@@ -52,9 +56,10 @@ def test_lag_as_long_as_the_window_is_refused():
 
 
 def test_partitions_that_cannot_hold_the_window_are_not_read():
-    files = [f"file:///log/dt=2024-05-{day:02d}/part-0.parquet" for day in range(1, 20)] + ["file:///log/loose.parquet"]
+    files = [f"file:///log/dt=2024-05-{day:02d}/part-0.parquet" for day in range(1, 20)]
+    files += ["file:///log/dt=2024-13-45/part-0.parquet", "file:///log/loose.parquet"]
     window = Window(date(2024, 5, 5), date(2024, 5, 6))
     read = partitions_of(files, window, late_days=2)  # 4 May (clock skew) to 8 May (two days late), and what has no day
-    assert [file[-22:-15] for file in read[:-1]] == [f"4-05-{day:02d}"[-7:] for day in range(4, 9)]
-    assert read[-1] == files[-1]
+    assert [file[-22:-15] for file in read[:-2]] == [f"4-05-{day:02d}"[-7:] for day in range(4, 9)]
+    assert read[-2:] == files[-2:]
     assert partitions_of(files, None, 2) == files

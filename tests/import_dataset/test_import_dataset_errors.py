@@ -3,9 +3,14 @@
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from components.import_dataset.cards import packaged_cards, parse_card
+from components.import_dataset.config import ImportDatasetConfig
+from components.import_dataset.step import run
+from components.shared import cli, storage
 from components.shared.errors import InputError
 
 
@@ -32,6 +37,12 @@ def test_absent_empty_and_file_folders(folder, tmp_path: Path) -> None:
     (tmp_path / "hollow").mkdir()
     expect_refused(type(data)(tmp_path / "hollow", data.out), "is empty", "give the path of a folder")
     expect_refused(type(data)(data.root / "dataset.yaml", data.out), "is a file; give the folder that holds it")
+
+
+def test_a_pointer_to_a_folder_that_is_gone_names_that_folder(folder, tmp_path: Path) -> None:
+    data = folder()
+    storage.write_json(str(tmp_path / "pointer" / "given.json"), {"uri": f"file://{tmp_path}/moved", "snapshot": "x"})
+    expect_refused(type(data)(tmp_path / "pointer", data.out), f"data folder 'file://{tmp_path}/moved' does not exist")
 
 
 def test_no_card_and_no_known_shape(folder) -> None:
@@ -62,6 +73,12 @@ def test_unknown_and_unfitting_shapes(folder) -> None:
         ("gain: 1.0", "gain: 1.5", ("'grades.good.gain' = 1.5", "less than or equal to 1")),
         ("bad: {grade: 0, gain: 0.0}", "bad: {grade: 0, gain: 1.0}\n  fair: {grade: 2, gain: 0.5}", ("must not be worth less",)),
         ("bad: {", "no: {", ("label False", "put the label in quotes")),
+        (
+            "  bad: {grade: 0, gain: 0.0}\n  good: {grade: 1",
+            "  good: {grade: 0",
+            ("has the values [0]", "use each of 0, 1, 2, ... once, at least two"),
+        ),
+        ("bad: {grade: 0", "bad: {grade: 1", ("key 'grades' has the values [1, 1]",)),
         ("name: tiny", "nome: tiny", ("unknown key 'nome'", "known keys: grades, items")),
         ("name: tiny", "name: tiny\n  grades: x", ("line 2", "not valid YAML")),
     ],
@@ -136,3 +153,51 @@ def test_packaged_cards_are_valid() -> None:
     assert dict(zip(cards["esci"].labels(), cards["esci"].gains(), strict=True)) == {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
     # (2 ** grade - 1) / 7
     assert cards["ubi"].gains() == pytest.approx([0, 1 / 7, 3 / 7, 1], abs=1e-4)
+
+
+def test_files_of_one_table_must_have_the_same_kinds_of_columns(folder) -> None:
+    data = folder()
+    (data.root / "items").mkdir()
+    (data.root / "items.parquet").rename(data.root / "items" / "part-0.parquet")
+    pq.write_table(
+        pa.table({"sku": ["9"], "name": [["a", "list"]], "size": ["1"], "fabric": ["x"]}), data.root / "items" / "part-1.parquet"
+    )
+    expect_refused(data, f"'file://{data.root}/items': its files have columns of different types", "write them alike")
+
+
+BAD_FOLDERS = {
+    "absent": (None, "data folder '{root}' does not exist, is empty or cannot be read; give the path of a folder with dataset.yaml"),
+    "column": (
+        ("dataset.yaml", "grade: label", "grade: stars"),
+        "card: key 'judgments.columns.grade' = 'stars': 'file://{root}/judgments.csv' has no such column; it has id, sku, label",
+    ),
+    "item": (
+        ("judgments.csv", '"q2","1"', '"q2","77"'),
+        "judgments: 1 rows have a item_id that is not in table 'items', first '77'; add it there or remove the rows",
+    ),
+    "query": (
+        ("judgments.csv", '"q2","1"', '"q7","1"'),
+        "judgments: 1 rows have a query_id that is not in table 'queries', first 'q7'; add it there or remove the rows",
+    ),
+    "grade": (
+        ("judgments.csv", '"1","bad"', '"1","meh"'),
+        "judgments: 1 rows have a grade that the card does not list, first 'meh'; listed: bad, good",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FOLDERS)
+def test_bad_folders_end_with_2_one_line_and_nothing_written(folder, tmp_path: Path, capsys, name: str) -> None:
+    data = folder(".csv")
+    change, message = BAD_FOLDERS[name]
+    if change is None:
+        data = type(data)(tmp_path / "moved", data.out)
+    else:
+        file, old, new = change
+        spoiled_text = (data.root / file).read_text().replace(old, new)
+        assert spoiled_text != (data.root / file).read_text()
+        (data.root / file).write_text(spoiled_text)
+    flags = [word for place, uri in data.places().items() for word in ("--" + place.replace("_", "-"), uri)]
+    assert cli.main(run, ImportDatasetConfig, "dataset", ["--dataset", str(data.root), *flags]) == 2
+    assert capsys.readouterr().err == f"error: {message.format(root=data.root)}\n"
+    assert not data.out.exists()

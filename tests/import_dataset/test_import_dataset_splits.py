@@ -1,5 +1,7 @@
 """Splits by query, from columns or from the hash, and other protocols that hold for any table."""
 
+from datetime import date
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -76,6 +78,12 @@ def test_repeating_rows_changes_nothing(labels: dict[tuple[str, str], str], data
 def table_of(rows: list[tuple[str, str, str]]) -> pa.Table:
     columns = dict(zip(("query_id", "item_id", "grade"), zip(*rows, strict=True), strict=True))
     return pa.table({**columns, "judged_at": pa.nulls(len(rows), pa.date32()), "split": pa.nulls(len(rows), pa.string())})
+
+
+def test_a_repeated_judgment_keeps_its_latest_day() -> None:
+    rows = table_of([("a", "x", "bad")] * 3)
+    rows = rows.set_column(3, "judged_at", pa.array([date(2026, 9, 2), date(2026, 9, 9), None], pa.date32()))
+    assert drop_repeated(rows)["judged_at"].to_pylist() == [date(2026, 9, 9)]
 
 
 def test_conflicts_are_counted_by_pair() -> None:

@@ -1,6 +1,7 @@
 """The pipeline's edges, parameters and placement, seen in what is compiled."""
 
 import difflib
+import json
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,31 @@ def test_only_the_encoder_may_ask_the_model_hub_and_only_the_last_step_closes_th
     assert all(env["RELEVANCE_RECIPE"] == "cluster" for env in variables.values())
 
 
+def test_on_a_cluster_tasks_are_retried_with_patience_and_end_in_time(cluster_documents):
+    document, platform = cluster_documents
+    retries = {json.dumps(task["retryPolicy"], sort_keys=True) for task in ir.tasks_of(document).values()}
+    assert [json.loads(one) for one in retries] == [
+        {"maxRetryCount": 2, "backoffDuration": "60s", "backoffFactor": 2.0, "backoffMaxDuration": "600s"}
+    ]
+    kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    seconds = {label.removeprefix("exec-"): int(executor["activeDeadlineSeconds"]) for label, executor in kubernetes.items()}
+    assert (seconds["build-pool"], seconds["train-student"], seconds["train-teacher"]) == (3600, 12 * 3600, 24 * 3600)
+    assert {executor["imagePullPolicy"] for executor in kubernetes.values()} == {"IfNotPresent"}
+    tolerating = {label for label, executor in kubernetes.items() if executor.get("tolerations")}
+    assert tolerating == {label for label in kubernetes if label.startswith(("exec-train-", "exec-score-"))}
+    assert kubernetes["exec-train-teacher"]["emptyDirMounts"][0]["sizeLimit"] == "64Gi"
+
+
+def test_on_a_cluster_the_salt_must_be_there_and_mlflow_may_be(cluster_documents):
+    executor = cluster_documents[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-extract-logs"]
+    secrets = {entry["secretName"]: entry for entry in executor["secretAsEnv"]}
+    assert secrets["log-client-salt"]["keyToEnv"] == [{"secretKey": "salt", "envVar": "LOG_CLIENT_SALT"}]
+    assert not secrets["log-client-salt"].get("optional")
+    assert secrets["mlflow-credentials"]["optional"]
+    (address,) = executor["configMapAsEnv"]
+    assert (address["keyToEnv"], address["optional"]) == ([{"configMapKey": "tracking_uri", "envVar": "MLFLOW_TRACKING_URI"}], True)
+
+
 def test_every_room_has_a_place(laptop):
     assert {name.replace("_", "-") for name in recipe.SECTIONS.values()} == set(PLACES)
 
@@ -87,7 +113,8 @@ def test_every_room_has_a_place(laptop):
     ("profile", "images", "message"),
     [
         ("cluster", None, "needs images"),
-        ("cluster", Images("registry.example/cpu:latest", GPU), "not pinned"),
+        ("cluster", Images("registry.example/cpu:latest", GPU), "cpu image 'registry.example/cpu:latest' is not pinned; give --cpu-image"),
+        ("cluster", Images(CPU, "registry.example/gpu:latest"), "gpu image 'registry.example/gpu:latest' is not pinned; give --gpu-image"),
         ("moon", None, "use one of laptop, cluster"),
     ],
 )
@@ -96,10 +123,23 @@ def test_a_place_that_cannot_be_is_refused(tmp_path, profile, images, message):
         ir.compile_pipeline(tmp_path / "x.yaml", {"workspace": "w"}, profile, images)
 
 
-@pytest.mark.parametrize(("text", "message"), [(None, "does not exist"), ("a: [", "not valid YAML"), ("a: 1", "not a compiled pipeline")])
-def test_a_file_that_is_no_pipeline_is_refused(tmp_path, text, message):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist"),
+        ("folder", "is not a file"),
+        (b"a: [", "not valid YAML"),
+        (b"\x89PNG\xff", "not valid YAML"),
+        (b"a: 1", "not a compiled pipeline"),
+        (b"", "not a compiled pipeline"),
+    ],
+)
+def test_a_file_that_is_no_pipeline_is_refused(tmp_path, content, message):
     path = tmp_path / "x.yaml"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(InputError, match=message):
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content:
+        path.mkdir()
+    with pytest.raises(InputError, match=message) as caught:
         ir.read_ir(path)
+    assert "\n" not in str(caught.value)

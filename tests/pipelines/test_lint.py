@@ -133,8 +133,36 @@ def sound(count: int = 3, tag: str = "a"):
         read(source=made.outputs["out"], x=item).set_caching_options(False)
 
 
-def test_a_sound_pipeline_with_loop_and_condition_is_clean(tmp_path):
-    assert lint(ir_of(sound, tmp_path)) == []
+def loop_over_constants_reads_an_artifact():
+    made = table().set_caching_options(False)
+    with dsl.ParallelFor([1, 2]):
+        read(source=made.outputs["out"]).set_caching_options(False)
+
+
+def two_comparisons(first: str = "a", second: str = "b"):
+    with dsl.If(text(x=first).set_caching_options(False).output == second):
+        number(x=1).set_caching_options(False)
+
+
+@pytest.mark.parametrize("pipeline", [sound, loop_over_constants_reads_an_artifact, two_comparisons])
+def test_a_sound_pipeline_with_loop_or_condition_is_clean(tmp_path, pipeline):
+    assert lint(ir_of(pipeline, tmp_path)) == []
+
+
+def test_a_fault_inside_a_loop_is_found_and_placed(tmp_path):
+    document = ir_of(sound, tmp_path)
+    loop = next(name for name, component in document["components"].items() if "dag" in component and "read" in component["dag"]["tasks"])
+    document["components"][loop]["dag"]["tasks"]["read"]["cachingOptions"] = {"enableCache": True}
+    (problem,) = lint(document)
+    assert problem.startswith(f"component '{loop}', task 'read': kfp caching is on")
+
+
+def test_a_parameter_that_no_task_makes_is_found(tmp_path):
+    document = ir_of(sound, tmp_path)
+    loop = next(task for task in document["root"]["dag"]["tasks"].values() if "parameterIterator" in task)
+    items = loop["parameterIterator"]["items"]["inputParameter"]
+    loop["inputs"]["parameters"][items]["taskOutputParameter"]["outputParameterKey"] = "shards"
+    assert "reads output 'shards' of task 'plan', which has no such output" in "; ".join(lint(document))
 
 
 def task(document, name="read"):
@@ -179,6 +207,8 @@ FAULTS = {
     "version": (lambda d: d.update(schemaVersion="2.0.0"), "is not 2.1.0"),
     "newline": (with_default("note", "two\nlines"), "holds a newline"),
     "newline inside a section": (with_default("teacher", {"prompt": "two\nlines"}), "'teacher.prompt' holds a newline"),
+    "newline inside a list": (with_default("shop", {"kinds": ["one", "two\nlines"]}), "'shop.kinds' holds a newline"),
+    "secret inside a list": (with_default("shop", {"hosts": ["https://me:hunter2@host/x"]}), "'shop.hosts' looks like a secret"),
     "secret by name": (with_variable("MLFLOW_TRACKING_PASSWORD", "x"), "looks like a secret"),
     "secret by value": (with_variable("NOTE", "postgresql://mlflow:hunter2@db/mlflow"), "looks like a secret"),
     "secret default": (with_default("teacher", {"hub": {"api_key": "x"}}), "'teacher.hub.api_key' looks like a secret"),
@@ -200,3 +230,36 @@ def test_ordinary_environment_is_no_secret(tmp_path, name, value):
     document = ir_of(chain, tmp_path)
     with_variable(name, value)(document)
     assert lint(document) == []
+
+
+# written in two pieces, so that no scanner takes this file for a leak
+SECRETS = [
+    ("-----BEGIN RSA ", "PRIVATE KEY-----"), ("AKIA", "ABCDEFGHIJKLMNOP"), ("gh", "p_" + "a1" * 10), ("h", "f_" + "aB" * 10),
+    ("sk", "-" + "ab-" * 7), ("gl", "pat-" + "ab" * 8), ("ya", "29.abc"), ("ey", "J" + "a" * 10 + ".ey" + "J" + "b" * 10 + ".c"),
+    ("xo", "xb-" + "1" * 10),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("secret", SECRETS, ids=lambda pair: pair[0])
+def test_each_known_shape_of_a_secret_is_seen_in_any_value(tmp_path, secret):
+    document = ir_of(chain, tmp_path)
+    with_default("note", f"see {''.join(secret)}")(document)
+    assert lint(document) == ["default of parameter 'note' looks like a secret; name a cluster secret in placement.py instead"]
+
+
+@pytest.mark.parametrize(
+    "name", ["db_password", "PASSWD", "client.secret", "apikey", "access_key", "private-key", "HF_TOKEN", "credential"]
+)
+def test_a_name_that_ends_like_a_secret_is_seen(tmp_path, name):
+    document = ir_of(chain, tmp_path)
+    with_variable(name, "x")(document)
+    assert [problem.split(";")[0] for problem in lint(document)] == [
+        f"executor 'exec-read': environment variable '{name}' looks like a secret"
+    ]
+
+
+@pytest.mark.parametrize(("name", "num_problems"), [("a" * 63, 0), ("a" * 64, 1), ("a-", 1), ("-a", 1), ("", 1)])
+def test_a_pipeline_is_named_as_dns_allows(tmp_path, name, num_problems):
+    document = ir_of(chain, tmp_path)
+    document["pipelineInfo"]["name"] = name
+    assert len([problem for problem in lint(document) if "DNS" in problem]) == num_problems

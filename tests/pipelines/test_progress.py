@@ -67,3 +67,29 @@ def test_a_task_cannot_imitate_the_runner():
     progress, shown = follow(START, f"    {DONE}", DONE)
     assert shown.count("done") == 1
     assert progress.num_started == 1
+
+
+FAILED = DONE.replace("SUCCESS", "FAILURE")
+
+
+def test_what_the_runner_raises_after_a_task_does_not_hide_the_tasks_own_error():
+    own = "    components.shared.errors.InputError: grade 7 is not on the card\n"
+    progress, shown = follow(START, own, FAILED, "RuntimeError: Pipeline 'x' finished with status: FAILURE\n", reused=True)
+    assert (progress.failure().exit_code, progress.failure().message) == (2, "grade 7 is not on the card")
+    assert (progress.failed, shown.count("FAILED")) == ("teacher", 1)
+    assert "reused" not in shown  # what failed was not taken over
+
+
+def test_an_interruption_is_the_users_not_the_tasks():
+    progress = Progress(Console(file=io.StringIO()), {"train-teacher": ("Teacher", "teacher")}, lambda _: False)
+    progress.feed(START)
+    progress.feed("    ValueError: caught and handled\n")
+    progress.interrupt()
+    assert progress.failure().message == "KeyboardInterrupt: interrupted by the user"
+    assert progress.failed == "teacher"
+
+
+def test_a_task_that_nobody_announced_goes_by_its_own_name():
+    progress, shown = follow(START.replace("train-teacher", "extra"), DONE.replace("train-teacher", "extra"))
+    assert "extra" in shown
+    assert set(progress.seconds) == {"extra"}

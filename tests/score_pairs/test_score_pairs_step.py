@@ -3,17 +3,21 @@
 import hashlib
 import json
 import logging
+import shutil
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from score_pairs_models import make_model
 
 from components.score_pairs import workers
 from components.score_pairs.config import ScorePairsConfig
+from components.score_pairs.shard_scorer import ranking_rows
 from components.score_pairs.step import run
-from components.shared import shards, storage, tables
+from components.score_pairs.work import shard_by_query
+from components.shared import cli, shards, storage, tables
 from components.shared.errors import InputError
 from components.shared.models.folder import KINDS
 from components.shared.models.scoring import Scorer
@@ -85,6 +89,32 @@ def test_broken_model_makes_no_label(shop, model_folders, tmp_path):
     assert not tables.is_committed(str(tmp_path / "out"))
 
 
+def test_broken_teacher_makes_no_label(shop, tmp_path):
+    model = make_model(str(tmp_path / "teacher"), "teacher", broken=True)
+    given = {"pairs": shop.pairs, "queries": shop.queries, "items": shop.items, "model": model}
+    with pytest.raises(InputError) as caught:
+        run(TARGETS, **given, scores=str(tmp_path / "out"), tracker=TRACKER)
+    assert str(caught.value) == (
+        f"model '{model}' scores 10 pairs of shard 0 as nan, first pair 'p00' (query 'q1', item 'i1'); the model is broken: train it again"
+    )
+    assert not tables.is_committed(str(tmp_path / "out"))
+
+
+def test_rankings_by_hand():
+    # best score first, equal scores by item_id, ranks from 1 in each query, queries by id
+    columns = {"query_id": ["b", "b", "a", "b"], "item_id": ["i3", "i2", "i9", "i1"]}
+    rows = ranking_rows(pa.table(columns), np.array([0.5, 0.9, -1.0, 0.5]), "s")
+    assert [(row["query_id"], row["item_id"], row["rank"]) for row in rows.to_pylist()] == [
+        ("a", "i9", 1), ("b", "i2", 1), ("b", "i1", 2), ("b", "i3", 3)
+    ]  # fmt: skip
+
+
+def test_shards_by_crc_of_the_query():
+    # published check value: CRC-32 of "123456789" is 0xCBF43926 = 3,421,780,262; of "a" 0xE8B7BE43 = 3,904,355,907
+    assert shard_by_query(pa.chunked_array([["123456789", "a"], ["123456789"]]), 1000).to_pylist() == [262, 907, 262]
+    assert shard_by_query(pa.chunked_array([[]], pa.string()), 4).to_pylist() == []
+
+
 def test_run_goes_on_after_the_last_commit(shop, model_folders, tmp_path, monkeypatch):
     given = {"pairs": shop.pairs, "queries": shop.queries, "items": shop.items, "model": model_folders["teacher"]}
     real, calls = shards.commit, []
@@ -120,6 +150,21 @@ def test_other_model_may_not_finish_the_table(shop, model_folders, tmp_path):
         run(TARGETS, **given, model=other, tracker=TRACKER)
 
 
+def test_other_settings_or_neighbors_may_not_finish_the_table(shop, model_folders, tmp_path):
+    given = {"queries": shop.queries, "items": shop.items, "scores": str(tmp_path / "out")}
+    ranked = {**given, "pairs": shop.judgments, "model": model_folders["bi_encoder"]}
+    run(RANKINGS, **ranked, tracker=TRACKER)
+    assert run(RANKINGS.model_copy(update={"splits": ["test", "dev"]}), **ranked, tracker=TRACKER).metrics["shards_reused"] == 3
+    for change, settings in (({"system": "t"}, "t, fp32, splits dev, test"), ({"precision": "bf16"}, "s, bf16, splits dev, test")):
+        with pytest.raises(InputError, match=f"was begun with settings = 's, fp32, splits dev, test', now it is '{settings}'"):
+            run(RANKINGS.model_copy(update=change), **ranked, tracker=TRACKER)
+    labelled = {**given, "pairs": shop.pairs, "model": model_folders["with_neighbors"], "scores": str(tmp_path / "labels")}
+    run(TARGETS, **labelled, neighbors=shop.neighbors, tracker=TRACKER)
+    tables.write_table(str(tmp_path / "fewer"), "neighbors", tables.read_table(shop.neighbors, "neighbors").slice(1))
+    with pytest.raises(InputError, match="was begun with neighbors"):
+        run(TARGETS, **labelled, neighbors=str(tmp_path / "fewer"), tracker=TRACKER)
+
+
 def test_two_processes_write_the_same_table(shop, model_folders, tmp_path, caplog):
     given = {"pairs": shop.pairs, "queries": shop.queries, "items": shop.items, "model": model_folders["bi_encoder"]}
     with caplog.at_level(logging.INFO, logger="components.score_pairs"):
@@ -146,6 +191,75 @@ def test_no_champion_yet(shop, tmp_path, monkeypatch):
     report = run(champion.model_copy(update={"missing_model": "empty"}), **given, tracker=TRACKER)
     assert tables.read_table(str(tmp_path / "out"), "rankings").num_rows == 0
     assert "models:/shop@champion" in report.notes["model"]
+
+
+def test_a_champion_that_can_be_read_no_more_does_not_stop_the_night(shop, tmp_path, model_folders, monkeypatch, caplog):
+    old = tmp_path / "old"
+    shutil.copytree(model_folders["cross_encoder"], old)
+    spec = json.loads((old / "relevance.json").read_text())
+    (old / "relevance.json").write_text(json.dumps({**spec, "text_version": "0"}))
+    monkeypatch.setattr("components.score_pairs.step.resolve", lambda address: address and str(old))
+    given = {"pairs": shop.judgments, "queries": shop.queries, "items": shop.items, "scores": str(tmp_path / "out")}
+    champion = RANKINGS.model_copy(update={"model": "models:/shop@champion"})
+    with pytest.raises(InputError, match="texts of version 0"):
+        run(champion, **given, tracker=TRACKER)
+    report = run(champion.model_copy(update={"missing_model": "empty"}), **given, tracker=TRACKER)
+    assert tables.read_table(str(tmp_path / "out"), "rankings").num_rows == 0
+    assert "'models:/shop@champion' cannot be read" in report.notes["model"]
+    assert "texts of version 0" in caplog.text
+
+
+def test_without_a_model_a_run_file_is_empty_and_the_pairs_are_counted(shop, tmp_path):
+    given = {"pairs": shop.judgments, "queries": shop.queries, "items": shop.items, "scores": str(tmp_path / "out.run")}
+    report = run(ScorePairsConfig(output="trec", missing_model="empty"), **given, tracker=TRACKER)
+    assert (tmp_path / "out.run").read_bytes() == b""
+    assert (report.read, report.kept, report.dropped) == (20, 0, {"other_split": 5, "no_model": 15})
+
+
+def test_tables_as_single_files(shop, model_folders, tmp_path):
+    given = {"queries": shop.queries, "items": shop.items, "model": model_folders["bi_encoder"]}
+    for name, uri, kept in (("pairs", shop.pairs, 20), ("judgments", shop.judgments, 15)):
+        pq.write_table(tables.read_table(uri, name), str(tmp_path / f"{name}.parquet"))
+        report = run(RANKINGS, **given, pairs=str(tmp_path / f"{name}.parquet"), scores=str(tmp_path / f"{name}.out"), tracker=TRACKER)
+        assert (report.read, report.kept) == (20, kept)
+    (tmp_path / "my.csv").write_text("query_id,item_id\nq1,i1\n")
+    with pytest.raises(InputError, match=r"my\.csv' with --queries and --items must be a table folder or \.parquet; a file of your own"):
+        run(RANKINGS, **given, pairs=str(tmp_path / "my.csv"), scores=str(tmp_path / "out"), tracker=TRACKER)
+
+
+def test_no_judgment_of_the_wanted_splits(shop, model_folders, tmp_path):
+    judgments = tables.read_table(shop.judgments, "judgments")
+    tables.write_table(str(tmp_path / "held"), "judgments", judgments.filter(pc.not_equal(judgments["split"], "train")))
+    given = {"pairs": str(tmp_path / "held"), "queries": shop.queries, "items": shop.items, "model": model_folders["bi_encoder"]}
+    with pytest.raises(InputError, match="held' has no judgments of splits train; set `splits` or judge some queries of them"):
+        run(RANKINGS.model_copy(update={"splits": ["train"]}), **given, scores=str(tmp_path / "out"), tracker=TRACKER)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ("pickle", "model folder '{model}' has no *.safetensors (pytorch_model.bin); save it with safetensors"),
+        ("bare", "model folder '{model}' has no *.safetensors (no weights); save it with safetensors"),
+        ("code", "'{model}/config.json' asks for remote code (auto_map), which is refused; use a model that transformers knows itself"),
+        ("absent", "model 'file://{model}' does not exist; give a model folder, or models:/<name>@champion"),
+    ],
+)
+def test_models_that_are_not_safe_end_with_2_one_line_and_no_shard(shop, model_folders, tmp_path, capsys, spoil, message):
+    model = tmp_path / "model"
+    if spoil != "absent":
+        shutil.copytree(model_folders["teacher"], model)
+    if spoil == "code":
+        settings = json.loads((model / "config.json").read_text())
+        (model / "config.json").write_text(json.dumps({**settings, "auto_map": {"AutoModel": "modeling.Evil"}}))
+    elif spoil in ("pickle", "bare"):
+        (model / "model.safetensors").unlink()
+    if spoil == "pickle":
+        (model / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    flags = ["--pairs", shop.pairs, "--queries", shop.queries, "--items", shop.items, "--model", str(model)]
+    assert cli.main(run, ScorePairsConfig, "scoring", [*flags, "--scores", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"error: {message.format(model=model)}\n"
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

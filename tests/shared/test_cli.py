@@ -46,6 +46,13 @@ def test_recipe_gives_defaults_and_flags_win(tmp_path, capsys):
     assert "config: 2 t ['a'] from_recipe\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("content", ["", "y: {unknown: 1}", "x:"])
+def test_a_recipe_without_the_section_leaves_the_defaults(tmp_path, capsys, content):
+    (tmp_path / "r.yaml").write_text(content)
+    assert cli.main(run, Example, "x", ["--items", "i", "--recipe", str(tmp_path / "r.yaml")]) == 0
+    assert "config: 1 s ['a'] \n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
@@ -57,12 +64,16 @@ def test_recipe_gives_defaults_and_flags_win(tmp_path, capsys):
         (["--items", "i", "--recipe", "no.yaml"], 2, "recipe 'no.yaml' does not exist"),
         (["--items", "i", "--recipe", "{folder}/cut.yaml"], 2, "cut.yaml' is not valid YAML"),
         (["--items", "i", "--recipe", "{folder}/list.yaml"], 2, "section 'x' must hold keys and values"),
+        (["--items", "i", "--recipe", "{folder}/extends.yaml"], 2, "extends another; give one written out by: python -m pipelines show"),
+        (["--items", "i", "--recipe", "{folder}/other.yaml"], 2, "other.yaml' is not valid YAML"),
         (["--items", "i", "--recipe", "{folder}/typo.yaml"], 2, "unknown key 'epoch'; known keys: epochs, model, names, system"),
     ],
 )
 def test_exit_codes_and_messages(tmp_path, capsys, flags, code, message):
     (tmp_path / "cut.yaml").write_text("x: {epochs: [1\ny: }")
     (tmp_path / "list.yaml").write_text("x: [1, 2]")
+    (tmp_path / "extends.yaml").write_text("extends: tiny\nx: {epochs: 1}")
+    (tmp_path / "other.yaml").write_bytes(b"\xff\xfe")
     (tmp_path / "typo.yaml").write_text("x: {epoch: 1}")
     assert cli.main(run, Example, "x", [flag.replace("{folder}", str(tmp_path)) for flag in flags]) == code
     captured = capsys.readouterr()

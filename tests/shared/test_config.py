@@ -1,7 +1,9 @@
 """Settings: unknown keys are listed, kfp's floats become integers, nothing changes afterwards."""
 
+from typing import ClassVar
+
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from components.shared.config import StepConfig
 from components.shared.errors import InputError
@@ -35,9 +37,39 @@ def test_mistakes_are_named_in_one_line(mapping, message):
     assert "\n" not in str(caught.value)
 
 
+def test_an_unknown_key_of_an_inner_part_lists_that_parts_keys():
+    class Inner(StepConfig):
+        file: str = Field("", description="Path.")
+
+    class Outer(StepConfig):
+        where: ClassVar[str] = "card"
+        items: Inner = Field(Inner(), description="One.")
+        others: dict[str, Inner] = Field({}, description="Several.")
+
+    with pytest.raises(InputError, match=r"^card 'c': unknown key 'items.fil'; known keys: file$"):
+        Outer.from_mapping({"items": {"fil": "a"}}, section="c")
+    with pytest.raises(InputError, match=r"^card 'c': unknown key 'others.x.fil'; known keys: file$"):
+        Outer.from_mapping({"others": {"x": {"fil": "a"}}}, section="c")
+
+
 def test_settings_are_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         Example().epochs = 2  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_rule_over_several_keys_names_the_section():
+    class Pair(StepConfig):
+        low: int = Field(0, description="From.")
+        high: int = Field(9, description="To.")
+
+        @model_validator(mode="after")
+        def _ordered(self):
+            if self.low > self.high:
+                raise ValueError("low is above high; swap them")
+            return self
+
+    with pytest.raises(InputError, match=r"^recipe section 'x': key '\(section\)' = .*: Value error, low is above high; swap them$"):
+        Pair.from_mapping({"low": 10}, section="x")
 
 
 def test_defaults_are_checked_too():

@@ -53,8 +53,8 @@ def door(tmp_path):
         storage.write_json(made.path, address)
         return made
 
-    def perform_one(values=(1, 2), run_id="r1", config=None, label="", several=False):
-        numbers = [given("a", list(values)), given("b", [9])] if several else given("a", list(values))
+    def perform_one(values=(1, 2), run_id="r1", config=None, label="", several=()):
+        numbers = [given("a", list(values)), given("b", list(several))] if several else given("a", list(values))
         output, pages = artifact("doubled"), {"summary": artifact("summary.md"), "report.html": artifact("report.html")}
         report = perform(
             run, Example, section="double", config=config or {}, workspace=str(tmp_path / "w"), run_id=run_id,
@@ -88,6 +88,7 @@ def test_output_address_pages_and_spool(door):
     assert [line["kind"] for line in lines] == ["start", "params", "headline", "metrics", "end"]
     assert lines[1]["values"] == {"double.factor": 3}
     assert lines[3]["values"]["double.dropped.too|big"] == 1.0
+    assert 0 <= lines[3]["values"]["double.seconds"] < 60
     assert lines[4]["status"] == "FINISHED"
 
 
@@ -103,10 +104,33 @@ def test_second_call_reuses_and_replays_the_spool(door):
 
 def test_changed_input_settings_or_value_go_to_another_folder(door):
     places = {door()[1].metadata["uri"] for _ in range(2)}
-    for change in ({"values": (1, 3)}, {"config": {"factor": 5}}, {"label": "x"}, {"several": True}):
+    for change in ({"values": (1, 3)}, {"config": {"factor": 5}}, {"label": "x"}, {"several": [9]}, {"several": [8]}):
         places.add(door(**change)[1].metadata["uri"])
-    assert len(places) == 5
-    assert len(CALLS) == 5
+    assert len(places) == 6
+    assert len(CALLS) == 6
+
+
+def test_a_value_that_names_a_folder_stands_for_what_lies_there(door, tmp_path):
+    folder = (tmp_path / "data").as_uri()
+    places = [door(label=folder)[1].metadata["uri"]]
+    for content in (b"one", b"another"):
+        storage.write_bytes(folder + "/log.csv", content)
+        places += [door(label=folder)[1].metadata["uri"] for _ in range(2)]
+    assert (places[1], places[3]) == (places[2], places[4])
+    assert len({places[0], places[1], places[3]}) == len(CALLS) == 3
+
+
+def test_an_output_that_is_a_table_is_known_by_its_manifest(tmp_path):
+    def makes_a_table(config, *, numbers, doubled, tracker):
+        storage.write_json(doubled + "/manifest.json", {"digest": "d" * 64, "rows": 7})
+        return Report()
+
+    made = SimpleNamespace(path=str(tmp_path / "kfp" / "doubled"), metadata={})
+    perform(
+        makes_a_table, Example, section="double", config={}, workspace=str(tmp_path / "w"), run_id="r1", inputs={},
+        outputs={"doubled": made}, values={"numbers": "none"},
+    )  # fmt: skip
+    assert (made.metadata["digest"], made.metadata["rows"]) == ("d" * 64, 7)
 
 
 def test_changed_code_or_report_frame_goes_to_another_folder(door, tmp_path, monkeypatch):
@@ -119,8 +143,16 @@ def test_changed_code_or_report_frame_goes_to_another_folder(door, tmp_path, mon
     assert places[3] == places[2]  # a page about the room changes nothing that it makes
 
 
+def test_a_change_of_what_settings_name_goes_to_another_folder(door, monkeypatch):
+    places = []
+    for salt in ("one", "two", "one"):
+        monkeypatch.setattr(Example, "references", lambda _self, salt=salt: {"salt": salt})
+        places.append(door()[1].metadata["uri"])
+    assert places[0] == places[2] != places[1]
+
+
 def test_list_of_artifacts_becomes_joined_addresses(door):
-    door(several=True)
+    door(several=[9])
     first, second = CALLS[0]["numbers"].split(",")
     assert (first.rsplit("/", 1)[1], second.rsplit("/", 1)[1]) == ("a", "b")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from components.shared import launch as launching
 from components.shared.errors import InputError, TemporaryError
 from components.shared.launch import end_group, environment, free_port, launch, refuse
 
@@ -109,6 +110,33 @@ def test_end_group_is_quiet_when_all_have_ended() -> None:
     ended.wait()
     end_group(ended)
     assert ended.returncode == 0
+
+
+def test_trouble_that_may_pass_comes_back_as_such(tmp_path: Path) -> None:
+    refuse(tmp_path, TemporaryError("'gs://b/x': storage did not answer; try again"))
+    with pytest.raises(TemporaryError, match=r"^'gs://b/x': storage did not answer; try again$"):
+        launching._explain("trainer", 1, tmp_path, tmp_path / "processes.log")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("AError: 1\nBError: 2\nstep 3\nCError: 3\nDError: 4\ntorch ChildFailedError: all\n", "BError: 2 | CError: 3 | DError: 4"),
+        ("step 1\nKilled\n", "step 1 | Killed | "),
+        ("x" * 900, "x" * 600),
+    ],
+)
+def test_a_death_without_a_reason_is_told_by_the_last_errors_of_the_log(tmp_path: Path, text: str, told: str) -> None:
+    log = tmp_path / "processes.log"
+    log.write_text(text)
+    with pytest.raises(TemporaryError) as caught:
+        launching._explain("trainer", 9, tmp_path, log)
+    assert str(caught.value) == f"a process of trainer died (torchrun exit code 9); see {log}: {told}"
+
+
+def test_threads_that_the_user_chose_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert environment(1, accelerator=False)["OMP_NUM_THREADS"] == "7"
 
 
 def test_environment_shares_out_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

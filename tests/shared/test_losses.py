@@ -86,6 +86,12 @@ def test_kl_listwise_by_hand() -> None:
     assert kl_listwise(*batch([5.0, 5.0, 2.0], [math.log(3), 0.0, 9.0], [0, 0, 1])).item() == pytest.approx(expected)
 
 
+def test_kl_listwise_survives_large_scores() -> None:
+    # as above: softmax sees differences only, but exp(1000) alone is infinite
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert kl_listwise(*batch([-1e3, -1e3, 2.0], [1e3 + math.log(3), 1e3, 9.0], [0, 0, 1])).item() == pytest.approx(expected)
+
+
 def test_ranknet_by_hand() -> None:
     # query 0: t 2 > 1 > 0; s = (0, 0, ln 3): pairs (0,1) diff 0 -> ln 2; (0,2) and (1,2) diff -ln 3 -> ln(1 + 3) each. Query 1 is a tie.
     expected = (math.log(2) + 2 * math.log(4)) / 3

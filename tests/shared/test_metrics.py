@@ -120,6 +120,7 @@ def test_gain_scale_is_exact_where_it_can_be():
     assert metrics.gain_scale(ESCI) == 100
     assert metrics.gain_scale([0, 1 / 3, 2 / 3, 1]) == 3
     assert metrics.gain_scale([0, 0.123456789, 1]) == 10_000
+    assert metrics.gain_scale([1 / 9999, 1 / 9998, 1]) == 10_000  # each is exact, together they would need 99,970,002
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -128,9 +129,30 @@ def test_scores_that_are_not_finite_are_refused(bad):
         metrics.per_query(judgments({"q": [1, 0]}), rankings({"q": [bad, 1]}), gains=[0, 1])
 
 
-def test_a_grade_without_gain_is_refused():
-    with pytest.raises(InputError, match="grade"):
-        metrics.per_query(judgments({"q": [2, 0]}), rankings({"q": [2, 1]}), gains=[0, 1])
+@pytest.mark.parametrize("grade", [2, -1])
+def test_a_grade_without_gain_is_refused(grade):
+    with pytest.raises(InputError, match=f"^judgments: column 'grade' has {grade}; the gain table has grades 0 to 1$"):
+        metrics.per_query(judgments({"q": [grade, 0]}), rankings({"q": [2, 1]}), gains=[0, 1])
+
+
+def test_nothing_to_measure_is_the_users_mistake():
+    nothing = judgments({"q": [0]}).slice(0, 0)
+    with pytest.raises(InputError, match=r"^judgments: no rows to evaluate on; check the splits that are evaluated$"):
+        metrics.per_query(nothing, rankings({"q": [1]}), gains=[0, 1])
+    with pytest.raises(InputError, match=r"^no query to average over; the metric is defined on none of the judged queries$"):
+        metrics.mean_interval(np.zeros(0), 5)
+    with pytest.raises(InputError, match="needs the same queries on both sides; got 2 and 3"):
+        metrics.paired_interval(np.ones(2), np.ones(3), 5)
+
+
+def test_an_interval_covers_the_share_that_is_asked():
+    # resampled means of (0, 1) are 0, 1/2, 1 with chances 1/4, 1/2, 1/4: the middle 40 % is all 1/2, the middle 95 % reaches 0 and 1
+    values = np.array([0.0, 1.0])
+    middle, wide = (metrics.mean_interval(values, 5, level=level) for level in (0.4, 0.95))
+    assert (middle.low, middle.mean, middle.high, middle.num_queries) == (0.5, 0.5, 0.5, 2)
+    assert (wide.low, wide.high) == (0.0, 1.0)
+    paired = metrics.paired_interval(values + 0.25, np.full(2, 0.25), 5, level=0.4)
+    assert (paired.low, paired.high) == (0.5, 0.5)
 
 
 def test_intervals_are_repeatable_and_paired_ones_see_more():
@@ -154,6 +176,14 @@ def test_equal_systems_differ_by_nothing():
 def test_sign_flip_p_by_hand():
     # four differences of +1: only all-plus and all-minus of 16 sign patterns are as extreme, so p is near 2/16
     assert metrics.paired_interval(np.ones(4), np.zeros(4), 5, num_resamples=20_000).p == pytest.approx(0.125, abs=0.01)
+
+
+def test_sign_flip_p_is_never_zero_and_sees_equal_patterns_through_rounding():
+    # 40 differences of one sign: no flip of 100 is as extreme, and the observed one counts itself: 1 / 101
+    assert metrics.paired_interval(np.ones(40), np.zeros(40), 5, num_resamples=100).p == 1 / 101
+    # these sum to another last digit in another order; all-plus and all-minus are still 2 of the 32 patterns
+    five = np.array([0.3, 0.1, 0.2, 0.7, 0.1])
+    assert metrics.paired_interval(five, np.zeros(5), 5, num_resamples=20_000).p == pytest.approx(2 / 32, abs=0.005)
 
 
 def test_intervals_cover_the_true_mean_as_often_as_they_say():
@@ -191,6 +221,22 @@ def test_seeded_failures_are_all_found_and_good_scores_pass():
     for text, scores in cases.items():
         reasons = metrics.check_scores(rankings({f"q{n}": scores[n].tolist() for n in range(20)}), judged)
         assert any(text in reason for reason in reasons), (text, reasons)
+
+
+def test_a_constant_query_is_forgiven_while_most_are_not():
+    spread, constant, alone = [1.0, 2.0, 3.0], [0.5, 0.5 + 1e-9, 0.5], [0.7]
+    half = {"a": spread, "b": constant, "c": alone, "d": alone}
+    assert metrics.check_scores(rankings(half)) == []  # one of two; a query with one item has no order to lose
+    assert metrics.check_scores(rankings({**half, "e": constant})) == ["all scores are equal in 2 of 3 queries"]
+    small = {query: [score * 1e-9 for score in scores] for query, scores in {**half, "e": [4.0, 5.0, 6.0]}.items()}
+    assert metrics.check_scores(rankings(small)) == []  # small is not equal
+
+
+def test_scores_must_be_numbers_and_more_than_two_of_them():
+    assert metrics.check_scores(rankings({"q": [1.0, 2.0]})) == []  # two pairs cannot have three scores
+    assert metrics.check_scores(rankings({"q": [1.0, 2.0, 2.0]})) == ["only 2 distinct scores over 3 pairs"]
+    holey = pa.table({"query_id": ["q"] * 4, "item_id": list("abcd"), "score": [1.0, None, math.inf, 3.0]})
+    assert metrics.check_scores(holey) == ["2 of 4 scores are NaN, infinite or null"]
 
 
 def test_judged_pairs_without_a_score_are_counted():
@@ -234,5 +280,13 @@ def test_impossible_lines_of_a_published_log_are_named(system):
 def test_one_line_that_contradicts_itself_in_one_metric():
     # ETA of KuaiSAR: with one positive, ndcg@1 is hit@1
     assert metrics.impossible_combinations({"hit@1": 0.2191, "ndcg@1": 0.1891}, 100) == ["hit@1", "ndcg@1"]
-    with pytest.raises(InputError, match="auc"):
-        metrics.impossible_combinations({"auc": 0.5}, 100)
+    for metric in ("auc", "ndcg@ten"):
+        with pytest.raises(InputError, match=f"^metric '{metric}': only hit@k, ndcg@k and mrr of tables with one positive item"):
+            metrics.impossible_combinations({metric: 0.5}, 100)
+
+
+def test_rounding_of_a_published_line_is_allowed_for():
+    # hit@1 = ndcg@1 = 1/3, printed with four and with three digits: 0.3333 and 0.333 differ by 3e-4
+    line = {"hit@1": 0.3333, "ndcg@1": 0.333}
+    assert metrics.impossible_combinations(line, 10, tolerance=5.1e-4) == []
+    assert metrics.impossible_combinations(line, 10) == ["hit@1", "ndcg@1"]

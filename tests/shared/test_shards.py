@@ -56,6 +56,13 @@ def test_resume_with_other_work_is_refused(tmp_path, change, message):
         shards.open_plan(uri, **{**wanted, **change})
 
 
+def test_resume_of_an_older_table_version_is_refused(tmp_path):
+    plan = shards.open_plan(str(tmp_path / "t"), "rankings", 3, CONTENT)
+    storage.write_json(plan.uri + "/plan.json", {**storage.read_json(plan.uri + "/plan.json"), "version": 0})
+    with pytest.raises(InputError, match=r"begun with version = 0, now it is 1; choose a fresh folder, or delete this one to begin again$"):
+        shards.open_plan(plan.uri, "rankings", 3, CONTENT)
+
+
 def test_table_made_otherwise_is_not_touched(tmp_path):
     tables.write_table(str(tmp_path / "t"), "rankings", rows_of(0))
     with pytest.raises(InputError, match="not written in shards"):

@@ -29,6 +29,8 @@ def test_plain_path_becomes_absolute_uri(tmp_path, monkeypatch):
     assert storage.normalise("a/../b") == f"file://{tmp_path}/b"
     assert storage.join("gs://bucket/x/", "y", "z.json") == "gs://bucket/x/y/z.json"
     assert storage.local_path("b") == tmp_path / "b"
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert storage.normalise("~/shop") == f"file://{tmp_path}/home/shop"
     with pytest.raises(InputError, match="not on this machine"):
         storage.local_path("gs://bucket/x")
 
@@ -104,6 +106,13 @@ def test_digests_follow_content_and_names_not_places(tmp_path):
     before = storage.listing_digest(str(tmp_path / "a"))
     storage.write_bytes(str(tmp_path / "a" / "3"), b"")
     assert storage.listing_digest(str(tmp_path / "a")) != before
+    before = storage.listing_digest(str(tmp_path / "a"))
+    storage.write_bytes(str(tmp_path / "a" / "3"), b"grown")
+    assert storage.listing_digest(str(tmp_path / "a")) != before
+    storage.write_bytes(str(tmp_path / "c" / "2"), b"two")
+    named = storage.content_digest(str(tmp_path / "c"))
+    (tmp_path / "c" / "2").rename(tmp_path / "c" / "3")
+    assert storage.content_digest(str(tmp_path / "c")) != named
     assert [one.rsplit("/a/", 1)[1] for one in storage.list_files(str(tmp_path / "a"))] == ["2", "3", "x/1"]
 
 

@@ -35,6 +35,7 @@ def items(**fields):
         ("ΆΣ 😀", "άσ 😀"),
         ("\x00\u200b ", ""),
         (None, None),
+        ("x" * 255 + " yz", "x" * 255),  # a cut leaves no space at its end
     ],
 )
 def test_query_forms(given_text, expected):
@@ -65,6 +66,10 @@ def test_huge_query_is_cut():
     assert len(one(text.normalise_query, "x y" * 400_000)) == 256
 
 
+def test_a_students_query_opens_no_field():
+    assert one(text.query_text, " RED | Shoes ") == "red / shoes"
+
+
 def test_item_text_by_hand():
     row = items(title="Red | Shoes", brand="Acme", category="Shoes", description="never shown to a student")
     assert text.item_text(row).to_pylist() == ["Red / Shoes | brand: Acme | category: Shoes"]
@@ -89,6 +94,9 @@ def test_fields_are_cut_to_their_limits():
     assert len(text.item_text(row)[0].as_py()) == text.MAX_FIELD_CHARS
     expected = len("title: ") + text.MAX_FIELD_CHARS + len(" | description: ") + text.MAX_DESCRIPTION_CHARS
     assert len(text.teacher_item(row)[0].as_py()) == expected
+    evidence = pa.array(["e" * 900])
+    assert len(text.teacher_item(row, evidence)[0].as_py()) == expected + len(" | found by: ") + 600
+    assert len(one(text.teacher_query, "q", "e" * 900)) == len("query: q | shoppers accepted: ") + 600
 
 
 def test_lone_surrogates_never_become_text():

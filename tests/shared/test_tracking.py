@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from components.shared import spools, tracking_mlflow
+from components.shared import handover, spools, storage, tracking_mlflow
+from components.shared.config import StepConfig
 from components.shared.errors import InputError
 from components.shared.tracking import NullTracker, SpoolTracker
 from components.shared.tracking_mlflow import RUN_TAG, Sender, flatten, metric_name
@@ -79,7 +80,12 @@ def test_a_finished_step_becomes_a_child_with_all_it_said(tmp_path, store, clien
     (table,) = child.inputs.dataset_inputs
     assert (table.dataset.name, table.dataset.digest, json.loads(table.dataset.profile)["num_rows"]) == ("judgments", "d" * 36, 12)
     assert [file.path for file in client.list_artifacts(child.info.run_id, "report")] == ["report/report.html"]
+    assert (table.dataset.source_type, json.loads(table.dataset.source)) == ("local", {"uri": (tmp_path / "judgments").as_uri()})
+    assert [(tag.key, tag.value) for tag in table.tags] == [("mlflow.data.context", "evaluation")]
     assert child.info.status == "FINISHED"
+    # without a place of its own the experiment would write artifacts into whatever folder the sender was started in
+    place = client.get_experiment(child.info.experiment_id).artifact_location
+    assert place == f"file://{Path(store.removeprefix('sqlite:///')).parent}/mlartifacts/{tracking_mlflow.EXPERIMENT}"
 
 
 def test_headline_numbers_and_the_snapshot_stand_on_the_parent_and_it_stays_open(tmp_path, store, client):
@@ -151,6 +157,83 @@ def test_a_retry_with_changed_settings_keeps_the_first_ones_and_ends_finished(tm
     _, children = runs_of(client, "r5")
     assert children["teacher"].data.params == {"teacher.learning_rate": "0.1", "teacher.epochs": "1"}
     assert children["teacher"].info.status == "FINISHED"
+
+
+def test_a_step_that_runs_again_is_shown_as_running(tmp_path, store, client):
+    tracker = spool_of(tmp_path, "again", "teacher")
+    for kind in ({"kind": "start"}, {"kind": "end", "status": "FAILED", "error": "e" * 9000}, {"kind": "start"}):
+        tracker.write(**kind)
+        assert Sender(tracker.file.parent, store).send().trouble == ""
+    parent, children = runs_of(client, "again")
+    assert children["teacher"].info.status == "RUNNING"
+    assert parent.data.tags["error"] == "e" * 5000  # MLflow takes no longer tag
+
+
+def test_more_than_one_call_may_carry_arrives_whole(tmp_path, store, client):
+    tracker = spool_of(tmp_path, "many", "pool")
+    tracker.params({f"p{n}": n for n in range(150)})
+    tracker.tags({f"t{n}": str(n) for n in range(150)})
+    tracker.metrics({f"m{n}": n for n in range(1100)})
+    for step in range(1000):
+        tracker.metrics({"loss": 1.0}, step=step)
+    assert Sender(tracker.file.parent, store, budget_s=60).send().sent == 1003
+    parent, children = runs_of(client, "many")
+    child = children["pool"]
+    assert (len(child.data.params), child.data.params["pool.p149"]) == (150, "149")
+    assert child.data.tags["t149"] == "149"
+    assert child.data.metrics["pool.m1099"] == 1099.0
+    assert len(client.get_metric_history(child.info.run_id, "pool.loss")) == 1000
+    assert "t0" not in parent.data.tags  # only what describes the data, and errors, stands on the parent
+
+
+def test_an_artifact_that_is_gone_or_too_large_stops_no_other(tmp_path, store, client, bucket, monkeypatch, caplog):
+    monkeypatch.setattr(tracking_mlflow, "MAX_ARTIFACT_BYTES", 3)
+    for name, content in (("small.txt", b"abc"), ("large.txt", b"abcd")):
+        storage.write_bytes(f"{bucket}/{name}", content)
+    storage.write_bytes(str(tmp_path / "plots" / "a.svg"), b"<svg/>")
+    tracker = spool_of(tmp_path, "gone", "evaluation")
+    for uri in (str(tmp_path / "gone.html"), f"{bucket}/large.txt", f"{bucket}/small.txt", str(tmp_path / "plots")):
+        tracker.artifact(uri, "kept")
+    assert Sender(tracker.file.parent, store).send().unsent == 0
+    _, children = runs_of(client, "gone")
+    files = client.list_artifacts(children["evaluation"].info.run_id, "kept")
+    assert [file.path for file in files] == ["kept/a.svg", "kept/small.txt"]
+    assert "gone.html is gone; not sent" in caplog.text
+    assert "large.txt is over 3 bytes; not sent" in caplog.text
+
+
+@pytest.mark.parametrize("by", ["MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"])
+def test_a_run_goes_into_the_experiment_that_is_named(tmp_path, store, client, monkeypatch, by):
+    experiment = client.create_experiment(by, artifact_location=(tmp_path / "artifacts").as_uri())
+    monkeypatch.setenv(by, by if by.endswith("NAME") else experiment)
+    tracker = spool_of(tmp_path, by, "pool")
+    tracker.write("start")
+    assert Sender(tracker.file.parent, store).send().trouble == ""
+    assert set(runs_of(client, by, by)[1]) == {"pool"}
+
+
+def test_a_step_that_fails_on_a_cluster_is_told_before_its_task_ends(tmp_path, store, client, monkeypatch):
+    def fails(config, *, tracker):
+        raise InputError("grade 7 is not on the card")
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    with pytest.raises(InputError):
+        handover.perform(fails, StepConfig, section="pool", config={}, workspace=str(tmp_path), run_id="told", inputs={}, outputs={})
+    parent, children = runs_of(client, "told")
+    assert (parent.info.status, children["pool"].info.status) == ("FAILED", "FAILED")
+    assert parent.data.tags["error"] == "components.shared.errors.InputError: grade 7 is not on the card"
+
+
+def test_reading_a_spool_stops_at_its_limit_and_starts_over_when_it_was_cut(tmp_path):
+    tracker = spool_of(tmp_path, "r", "pool")
+    for value in range(3):
+        tracker.metrics({"read": value})
+    lines, state = spools.unread(tracker.file, 2)
+    assert [line["values"]["pool.read"] for line in lines] == [0.0, 1.0]
+    spools.mark(tracker.file, state)
+    assert [line["values"]["pool.read"] for line in spools.unread(tracker.file, 2)[0]] == [2.0]
+    tracker.file.write_bytes(tracker.file.read_bytes().splitlines(keepends=True)[0])  # a replay may be shorter than what it replaces
+    assert spools.num_unread(tracker.file.parent) == 1
 
 
 def test_a_spool_written_afresh_counts_as_unsent(tmp_path, store):

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from components.simulate_shop import ubi
+from components.simulate_shop.files import DailyLog
 from components.simulate_shop.log import sessions_by_day
-from components.simulate_shop.sessions import choose_queries
+from components.simulate_shop.sessions import choose_queries, people
 
 
 def field(events: pa.Table, *path: str) -> pa.ChunkedArray:
@@ -147,6 +149,36 @@ def test_cold_queries_are_never_typed(shop) -> None:
     judged = set(shop.read("queries.parquet")["query"].to_pylist())
     typed = set(pc.utf8_trim_whitespace(pc.utf8_lower(shop.log("ubi_queries")["user_query"])).to_pylist())
     assert 8 <= len(judged - typed) <= 16  # 8 of 80 are cold; a few rare ones may be missed as well
+
+
+def test_rows_wait_for_the_day_they_arrive(tmp_path) -> None:
+    log = DailyLog(str(tmp_path), pa.schema({"n": pa.int64()}))
+    with log.day(0) as take:
+        take({0: pa.table({"n": [1]}), 2: pa.table({"n": [2]})})
+        take({0: pa.table({"n": [3]})})
+    with log.day(1):
+        pass  # no rows: no file
+    with log.day(2) as take:
+        take({2: pa.table({"n": [4]})})
+    found = {one.parent.name: pq.read_table(one, partitioning=None)["n"].to_pylist() for one in sorted(tmp_path.rglob("*.parquet"))}
+    assert found == {"dt=1970-01-01": [1, 3], "dt=1970-01-03": [2, 4]}
+
+
+def test_a_session_has_at_most_twelve_searches_in_order_of_time(shop) -> None:
+    starts = np.arange(20_000, dtype=np.int64) * 1000
+    world = SimpleNamespace(
+        cumulative=np.array([1.0]), family=np.array([0]), members=np.array([0]), family_start=np.array([0]), family_size=np.array([1]),
+        num_clients=50,
+    )  # fmt: skip
+    searches = people(starts, world, shop.config, np.random.default_rng(0))
+    lengths = np.bincount(searches.session)
+    assert (lengths.min(), lengths.max()) == (1, 12)
+    # geometric with 0.55: the mean is 1 / 0.55 = 1.82; cutting at 12 takes less than a thousandth of it
+    assert lengths.mean() == pytest.approx(1 / 0.55, rel=0.02)
+    first = np.r_[True, np.diff(searches.session) > 0]
+    np.testing.assert_array_equal(searches.time_ms[first], starts)
+    assert (np.diff(searches.time_ms)[~first[1:]] >= 5000).all()
+    assert searches.client.max() < 50
 
 
 def test_weekends_are_busier_and_days_sum_up(shop) -> None:

@@ -7,9 +7,11 @@ import pytest
 
 from components.shared.errors import InputError
 from components.simulate_shop.catalogue import HAS_MODELS, TARGET_OF, item_rows, make_catalogue, model_brand, model_names, numbers, phrase
+from components.simulate_shop.config import SimulateShopConfig
 from components.simulate_shop.queries import KINDS, NEGATION, NUMBER, SENSES, draw_needs, make_queries, misspell, word_needs
 from components.simulate_shop.relevance import grade_items
 from components.simulate_shop.vocabulary import BRANDS, CATEGORIES
+from components.simulate_shop.world import popularity
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,20 @@ def test_texts_are_distinct_and_reproducible(catalogue) -> None:
 def test_too_many_queries_are_refused_with_the_key(catalogue) -> None:
     with pytest.raises(InputError, match=r"key 'num_queries' = 60000: only \d+ distinct queries can be made; lower it"):
         make_queries(60_000, 0, catalogue, np.random.default_rng(0))
+    with pytest.raises(InputError, match=r"key 'num_log_queries' = 40000: only \d+ distinct"):
+        make_queries(20, 40_000, catalogue, np.random.default_rng(0))
+
+
+def test_popularity_is_shared_between_judged_and_other_queries(catalogue) -> None:
+    queries = make_queries(40, 60, catalogue, np.random.default_rng(5))
+    config = SimulateShopConfig(judged_traffic=0.7, cold_share=0.25, zipf=1.0)
+    weights = popularity(config, queries, np.random.default_rng(0))
+    assert [weights[:40].sum(), weights[40:].sum()] == pytest.approx([0.7, 0.3])
+    assert (weights == 0).sum() == 10  # a quarter of the 40 judged ones is cold, no other is
+    others = np.sort(weights[40:])[::-1]
+    np.testing.assert_allclose(others / others[0], 1 / np.arange(1, 61))  # Zipf with exponent 1
+    alone = popularity(config, make_queries(40, 0, catalogue, np.random.default_rng(5)), np.random.default_rng(0))
+    assert alone.sum() == pytest.approx(1.0)
 
 
 def test_titles_never_use_shoppers_synonyms(catalogue) -> None:

@@ -119,6 +119,15 @@ def test_a_given_folder_must_hold_data(tmp_path: Path, name: str, message: str) 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_given_folder_must_be_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "items.csv").write_text("item_id,title\n1,shoe\n")
+    monkeypatch.setattr("components.simulate_shop.given.os.access", lambda place, mode: False)  # root may read everything
+    with pytest.raises(InputError, match=r"/data' is not readable by this user; change its permissions or give a folder with dataset"):
+        run(SimulateShopConfig(), given=str(tmp_path / "data"), dataset=str(tmp_path / "out"), tracker=NullTracker())
+    assert not (tmp_path / "out").exists()
+
+
 def test_shares_above_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"train_share \+ dev_share = 1.3 is above 1"):
         make(tmp_path / "a", train_share=0.8, dev_share=0.5)
@@ -132,9 +141,9 @@ def test_command_line_makes_the_same_shop_and_refuses_bad_input(tmp_path: Path) 
     assert storage.content_digest(str(tmp_path / "a")) == make(tmp_path / "b")
     bad = subprocess.run([*call, str(tmp_path / "c"), "--given", str(tmp_path / "none")], capture_output=True, text=True, check=False)
     assert bad.returncode == 2
-    assert bad.stderr.count("\n") == 1
-    assert "data folder" in bad.stderr
-    assert "does not exist" in bad.stderr
+    remedy = "give a folder with dataset.yaml or of a known shape (see components/import_dataset/README.md)"
+    assert bad.stderr == f"error: data folder '{tmp_path / 'none'}' does not exist; {remedy}\n"
+    assert not (tmp_path / "c").exists()
 
 
 def test_component_hands_over_the_folder(tmp_path: Path) -> None:

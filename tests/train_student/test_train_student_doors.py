@@ -1,6 +1,7 @@
 """The two other callers of the same `run`: the command line and kfp."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from conftest import Toy
 from safetensors.torch import load
 
-from components.shared import storage
+from components.shared import cli, storage
 from components.shared.tracking import NullTracker
 from components.train_student.component import train_student
 from components.train_student.config import TrainStudentConfig
@@ -53,6 +54,30 @@ def test_a_wrong_setting_ends_with_2_and_one_line(toy: Toy, tmp_path: Path) -> N
     assert len(lines) == 1
     assert "key 'loss' = 'mse'" in lines[0]
     assert "margin_mse" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ("pickle", "model folder '{encoder}' has no *.safetensors (pytorch_model.bin); save it with safetensors"),
+        ("code", "'{encoder}/config.json' asks for remote code (auto_map), which is refused; use a model that transformers knows itself"),
+    ],
+)
+def test_an_encoder_that_is_not_safe_ends_with_2_one_line_and_no_model(
+    toy: Toy, tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: str, message: str
+) -> None:
+    encoder = tmp_path / "encoder"
+    shutil.copytree(toy.encoder, encoder)
+    if spoil == "pickle":
+        (encoder / "model.safetensors").rename(encoder / "pytorch_model.bin")
+    else:
+        settings = json.loads((encoder / "config.json").read_text())
+        (encoder / "config.json").write_text(json.dumps({**settings, "auto_map": {"AutoModel": "modeling.Evil"}}))
+    inputs = {**toy.inputs(), "encoder": str(encoder), "model": str(tmp_path / "m")}
+    flags = [word for name, value in inputs.items() for word in (f"--{name.replace('_', '-')}", value)]
+    assert cli.main(run, TrainStudentConfig, "cross_encoder", flags) == 2
+    assert capsys.readouterr().err == f"error: {message.format(encoder=encoder)}\n"
+    assert [one.name for one in tmp_path.iterdir()] == ["encoder"]
 
 
 def test_the_component_writes_the_same_student_and_says_where(toy: Toy, tmp_path: Path, expected: bytes) -> None:

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 import torch
 from conftest import Toy, label_table, write_encoder, write_toy
+from safetensors.torch import load_file
 
 from components.shared import tables
 from components.shared.errors import InputError
-from components.shared.models.folder import ModelSpec, read_spec, save
+from components.shared.models.folder import ModelSpec, load_model, load_tokenizer, read_spec, save
 from components.shared.models.inputs import model_texts
 from components.shared.models.scoring import Scorer
 from components.shared.report import Report
@@ -20,6 +21,7 @@ from components.shared.tracking import NullTracker
 from components.train_student import step
 from components.train_student.config import TrainStudentConfig
 from components.train_student.step import run
+from components.train_student.targets import Lessons
 
 FAST = {"learning_rate": 3e-3, "max_tokens": 24, "queries_per_batch": 8, "items_per_query": 12, "checkpoint_steps": 0}
 
@@ -79,6 +81,22 @@ def test_sentence_transformers_opens_both_folders(
     towers = peer.SentenceTransformer(str(bi_encoder[0]), device="cpu")
     cosine = (towers.encode(left, show_progress_bar=False) * towers.encode(right, show_progress_bar=False)).sum(1)
     np.testing.assert_allclose(cosine, Scorer(str(bi_encoder[0])).scores(left, right), atol=1e-5)
+
+
+def test_half_the_weight_lies_between_start_and_trained(toy: Toy, tmp_path: Path) -> None:
+    short = {"architecture": "bi_encoder", "max_pairs": 240, "validation_share": 0.05}
+    for name, weight in (("whole", 1.0), ("half", 0.5)):
+        train(toy, tmp_path / name, trained_weight=weight, **short)
+    start, whole, half = (load_file(folder / "model.safetensors") for folder in (Path(toy.encoder), tmp_path / "whole", tmp_path / "half"))
+    moved = [float((whole[name] - start[name]).abs().max()) for name in whole]
+    assert max(moved) > 1e-3
+    for name, value in half.items():
+        torch.testing.assert_close(value, (start[name] + whole[name]) / 2)
+
+
+def test_a_cross_encoder_has_no_start_to_average_with() -> None:
+    with pytest.raises(InputError, match="a cross_encoder's head has none worth keeping: set 1"):
+        TrainStudentConfig.from_mapping({"trained_weight": 0.5}, section="cross_encoder")
 
 
 def test_margin_mse_does_not_see_a_constant_per_query_and_pointwise_mse_pays_for_it(tmp_path: Path) -> None:
@@ -148,6 +166,48 @@ def test_cosine_scale_is_learnt_and_dropout_stays_out_of_the_saved_settings(
     assert bi_encoder[1].metrics["scale"] > 19.0
     train(toy, tmp_path / "m", max_pairs=240, validation_share=0.05, dropout=0.3)
     assert json.loads((tmp_path / "m" / "config.json").read_text())["hidden_dropout_prob"] == 0.0
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(16, 16), (99, 24)])
+def test_a_student_reads_no_more_tokens_than_its_encoder(toy: Toy, tmp_path: Path, asked: int, kept: int) -> None:
+    train(toy, tmp_path / "m", max_pairs=120, validation_share=0.01, max_tokens=asked)
+    assert read_spec(tmp_path / "m").max_tokens == kept
+
+
+def test_the_anchor_is_added_to_the_loss() -> None:
+    values = np.array([0.5, 0.0, 1.0], np.float32)
+    lessons = Lessons(pa.table({}), np.array([4, 4, 7]), values, values, np.zeros(3, bool), {})
+    scores = torch.tensor([1.0, 0.0, 2.0])
+    # residuals 1/2, 0 | 1: margin-MSE of the first query is (1/2 - 0)^2 = 1/4, the second has no pair; pointwise (1/4 + 0 + 1) / 3 = 5/12
+    for weight, expected in ((0.0, 0.25), (0.6, 0.5)):
+        loss = step._loss(TrainStudentConfig(pointwise_weight=weight), scores, lessons, np.arange(3))
+        assert float(loss) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("architecture", ["cross_encoder", "bi_encoder"])
+def test_predictions_are_made_without_dropout_and_leave_training_as_it_was(toy: Toy, architecture: str) -> None:
+    texts = tuple(column[:40] for column in texts_of(toy))
+    spec = ModelSpec(architecture, 24)
+    lessons = Lessons(pa.table({}), np.zeros(40, int), np.arange(40.0), np.arange(40.0), np.zeros(40, bool), {})
+    parts = (load_model(Path(toy.encoder), spec), load_tokenizer(Path(toy.encoder)), texts, lessons)
+    student = step._build(TrainStudentConfig(architecture=architecture, dropout=0.5), spec, *parts)
+    student.train()
+    rows = np.arange(40)[::-1].copy()
+    whole = student.predict(rows)
+    np.testing.assert_allclose(student.predict(rows, chunk=7), whole, atol=1e-5)
+    np.testing.assert_allclose(student.predict(np.arange(40)), whole[::-1], atol=1e-5)
+    assert student.training
+    with torch.no_grad():
+        assert not torch.equal(student(rows), student(rows))  # the encoder's own dropout is 0; the configured one is at work
+
+
+def test_checkpoints_are_of_these_settings_and_inputs(toy: Toy, tmp_path: Path) -> None:
+    (tmp_path / "table").write_text("a")
+    made = [step._identity(TrainStudentConfig(seed=seed), toy.items, str(tmp_path / "table")) for seed in (1, 1, 2)]
+    (tmp_path / "table").write_text("other")
+    made.append(step._identity(TrainStudentConfig(seed=1), toy.items, str(tmp_path / "table")))
+    assert made[0] == made[1]
+    assert len(set(made)) == 3
 
 
 def test_metrics_of_every_epoch_are_tracked(toy: Toy, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from components.shared.errors import InputError
 from components.train_student.config import TrainStudentConfig
-from components.train_student.targets import MAX_VALIDATION_PAIRS, choose_validation, imitate, make_lessons
+from components.train_student.targets import MAX_VALIDATION_PAIRS, Lessons, choose_validation, imitate, make_lessons
 
 
 def tables(sizes: list[int], **columns: Any) -> tuple[pa.Table, pa.Table, pa.Table]:
@@ -50,7 +50,15 @@ def test_logit_target_by_hand() -> None:
 
 
 def test_probability_target_is_the_gain() -> None:
-    np.testing.assert_allclose(imitate(TrainStudentConfig(target="probability"), np.array([0.0, 0.2, 1.0])), [0.0, 0.2, 1.0], rtol=1e-6)
+    gains = np.array([0.0, 0.2, 1.0])
+    np.testing.assert_allclose(imitate(TrainStudentConfig(target="probability"), gains), gains, rtol=1e-6)
+    np.testing.assert_allclose(imitate(TrainStudentConfig(target="probability", temperature=4), gains), gains / 4, rtol=1e-6)
+
+
+def test_spread_is_taken_within_queries() -> None:
+    # without its query's mean: (1, 3) -> (-1, 1), (10, 11) -> (-1/2, 1/2); from -1 to 1
+    targets = np.array([1.0, 10.0, 3.0, 11.0])
+    assert Lessons(pa.table({}), np.array([0, 1, 0, 1]), targets, targets, np.zeros(4, bool), {}).spread() == 2.0
 
 
 @pytest.mark.parametrize(
@@ -85,6 +93,21 @@ def test_max_pairs_takes_whole_queries_and_larger_budgets_hold_smaller_ones() ->
     kept = [{*lessons.pairs["pair_id"].to_pylist()} for lessons in (small, large)]
     assert kept[0] < kept[1]
     assert small.validation().size == large.validation().size > 0
+
+
+def test_max_pairs_below_one_query_is_refused() -> None:
+    with pytest.raises(InputError) as caught:
+        make_lessons(TrainStudentConfig(max_pairs=4), *tables([5] * 4))
+    assert str(caught.value) == "max_pairs = 4 is less than the rows of one query; raise it, or set 0 to take all"
+
+
+def test_splits_are_left_out_as_configured() -> None:
+    inputs = tables([3, 3, 3, 3], split=["train", "dev", "test", None])
+    kept = {}
+    for excluded in ([], ["train"], ["dev", "test"]):
+        lessons = make_lessons(TrainStudentConfig(exclude_splits=excluded), *inputs)
+        kept[" ".join(excluded)] = [*dict.fromkeys(lessons.pairs["query_id"].to_pylist())]
+    assert kept == {"": ["q0", "q1", "q2", "q3"], "train": ["q1", "q2", "q3"], "dev test": ["q0", "q3"]}
 
 
 def test_soft_targets_of_another_pool_are_refused() -> None:

@@ -3,9 +3,8 @@
 Pickle weights and repositories that bring their own code are refused: a model folder must never be able to run anything.
 """
 
-import json
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,10 @@ KINDS = ("encoder", "teacher", "cross_encoder", "bi_encoder")
 JOINT_KINDS = ("teacher", "cross_encoder")
 
 transformers_logging.disable_progress_bar()  # a bar per loaded model drowns a task's log
+
+
+class OutdatedModelError(InputError):
+    """A model that reads texts of another version than this code writes."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def check_safe(folder: Path) -> None:
         raise InputError(f"model folder '{folder}' has no *.safetensors ({', '.join(found) or 'no weights'}); save it with safetensors")
     for name in ("config.json", "tokenizer_config.json"):
         file = folder / name
-        if file.is_file() and "auto_map" in json.loads(file.read_text(encoding="utf-8")):
+        if file.is_file() and "auto_map" in storage.read_json(str(file)):
             raise InputError(f"'{file}' asks for remote code (auto_map), which is refused; use a model that transformers knows itself")
 
 
@@ -79,15 +82,20 @@ def read_spec(folder: Path) -> ModelSpec:
     """The spec of a folder; one without `relevance.json` is taken for what its config says.
 
     Raises:
-        InputError: for an unknown kind, or texts of another version than this code builds.
+        InputError: for a file that is no spec, or an unknown kind.
+        OutdatedModelError: for texts of another version than this code builds.
     """
     if not (folder / SPEC).is_file():
         return _inferred(folder)
-    spec = ModelSpec(**json.loads((folder / SPEC).read_text(encoding="utf-8")))
+    given = storage.read_json(str(folder / SPEC))
+    known = [one.name for one in fields(ModelSpec)]
+    if unknown := sorted(set(given) - set(known)):
+        raise InputError(f"'{folder / SPEC}': unknown key '{unknown[0]}'; known keys: {', '.join(known)}")
+    spec = ModelSpec(**given)
     if spec.kind not in KINDS:
         raise InputError(f"'{folder / SPEC}': kind '{spec.kind}' is unknown; one of {', '.join(KINDS)}")
     if spec.text_version != TEXT_VERSION:
-        raise InputError(
+        raise OutdatedModelError(
             f"'{folder / SPEC}': the model reads texts of version {spec.text_version}, this code writes version {TEXT_VERSION}: retrain"
         )
     return spec

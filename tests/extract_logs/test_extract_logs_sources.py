@@ -1,0 +1,138 @@
+"""What is read of a log folder, what a row must be, and what the step says of logs that cannot be read."""
+
+from datetime import UTC, datetime
+
+import duckdb
+import pytest
+from tiny_ubi import DAY, event, search, write_inputs, write_lines, write_parquet
+
+from components.extract_logs.config import ExtractLogsConfig
+from components.extract_logs.step import run
+from components.extract_logs.warehouse import open_warehouse
+from components.shared import cli
+from components.shared.errors import InputError, TemporaryError
+
+RED = [search("q1", "red shoes")]
+
+
+def test_hidden_files_are_left_out_and_names_may_hold_quotes(extract, tmp_path):
+    root = tmp_path / "o'neill's shop"
+    write_parquet(root / "ubi_events/part-0.parquet", [event("q1")])
+    write_lines(root / "ubi_events/part-1.ndjson", [event("q1", "i2")])
+    for name in ("_temporary.parquet", ".part-2.parquet"):
+        (root / "ubi_events" / name).write_text("half written")
+    write_lines(root / "ubi_queries/part-0.ndjson", RED)
+    report = extract(root=root).report
+    assert (report.read, report.kept, report.notes["event_files"]) == (2, 2, "2 of 2 read")
+
+
+def test_a_date_without_partitions_is_refused_and_searches_of_another_day_still_give_texts(extract, tmp_path):
+    root = tmp_path / "daily"
+    write_lines(root / f"ubi_events/dt={DAY}/part-0.ndjson", [event("q1")])
+    write_lines(root / "ubi_queries/dt=2024-05-01/part-0.ndjson", [search("q1", "blue hat")])
+    write_lines(root / "ubi_queries/dt=2024-05-02/part-0.ndjson", RED)
+    assert extract(root=root, date=DAY, window_days=1).table("events")[0]["query"] == "red shoes"  # the last file there is
+    with pytest.raises(InputError) as caught:
+        extract(root=root, date="2024-04-01", window_days=2)
+    assert str(caught.value) == (
+        f"'file://{root}/ubi_events' has no day partition for 2024-03-31 to 2024-04-01; "
+        f"its last file is file://{root}/ubi_events/dt={DAY}/part-0.ndjson; give another date"
+    )
+
+
+def test_a_file_without_our_columns_is_refused_with_what_it_has(extract, tmp_path):
+    write_parquet(tmp_path / "shop/ubi_events/part-0.parquet", [{"when": 1, "what": "click"}])
+    write_lines(tmp_path / "shop/ubi_queries/part-0.ndjson", RED)
+    with pytest.raises(InputError, match=r"part-0\.parquet' has none of the UBI columns; it has when, what; check the card's keys"):
+        extract(root=tmp_path / "shop")
+
+
+def test_an_action_that_we_name_is_never_ignored_and_nothing_may_be_ignored(extract):
+    rows = [event("q1", action="view"), event("q1", "i2", "search")]
+    got = extract(rows, RED, action_names={"view": "impression"})
+    assert [row["item_id"] for row in got.table("events")] == ["i1"]
+    assert got.report.dropped["other_action"] == 1
+    strict = extract([event("q1"), rows[1]], RED, ignored_actions=[]).report
+    assert (strict.kept, strict.dropped["other_action"], strict.metrics["malformed.unknown_action"]) == (1, 0, 1)
+
+
+def test_positions_and_times_at_the_bounds(extract):
+    rows = [event("q1", "a", position=100_000), event("q1", "b", position=100_001)]
+    rows += [event("q1", "c", timestamp="2000-01-01T00:00:00Z"), event("q1", "d", timestamp="1999-12-31T23:59:59Z")]
+    rows += [event("q1", "e", timestamp="2099-12-31T23:59:59Z"), event("q1", "f", timestamp="2100-01-01T00:00:00Z")]
+    got = extract(rows, RED)
+    assert [row["item_id"] for row in got.table("events")] == ["a"]
+    assert (got.report.metrics["malformed.bad_position"], got.report.metrics["malformed.bad_timestamp"]) == (1, 2)
+    assert got.report.dropped["outside_window"] == 2
+
+
+def test_as_many_malformed_rows_as_allowed_are_let_through(extract):
+    assert extract([event("q1"), event("q1", action="clik")], RED, max_malformed_share=0.5).report.quarantined == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"action_names": {"tap": "press"}}, "'tap' is mapped to 'press'; allowed: impression, click, add_to_cart, purchase"),
+        ({"head_share": 0.7, "torso_share": 0.6}, "torso_share 0.6 is below head_share 0.7; it counts head and torso together"),
+    ],
+)
+def test_settings_that_contradict_are_refused(given, message):
+    with pytest.raises(InputError) as caught:
+        ExtractLogsConfig.from_mapping(given, section="logs")
+    assert str(caught.value).endswith(message)
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "kind", "message"),
+    [
+        (duckdb.IOException, "write: No space left\n on device", TemporaryError, "is full .*free it or set temp_folder"),
+        (duckdb.IOException, "read failed", InputError, "the log cannot be read: read failed; write that file again"),
+        (duckdb.OutOfMemoryException, "no room", InputError, r"memory_limit_mib = 128 is too small \(no room\); raise it"),
+    ],
+)
+def test_trouble_of_the_engine_is_one_line_of_its_kind(tmp_path, error, text, kind, message):
+    settings = {"threads": 1, "memory_limit_mib": 128, "temp_folder": str(tmp_path)}
+    with pytest.raises(kind, match=message) as caught, open_warehouse(**settings):
+        raise error(text)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+BAD_LOGS = {
+    "empty": ([], "'{root}/ubi_events' holds no event; check the card's key 'log.events' and that the log was exported"),
+    "unusable": (
+        [event("q1", timestamp="soon")],
+        "the log has no event with a timestamp between 2000-01-01 and {today}; check the column 'timestamp'",
+    ),
+    "malformed": (
+        [event("q1"), event("q1", ""), event("q1", action="clik"), event("q1", action="clak")],
+        "'{root}/ubi_events': 75.00% of 4 rows are malformed (unknown_action 2, empty_item 1), more than max_malformed_share = 0.5; "
+        "repair the log, name its actions in action_names or ignored_actions, or raise the limit",
+    ),
+    "absent": (
+        None,
+        "'{root}/ubi_events' (card key 'log.events') holds no .parquet, .ndjson or .ndjson.gz file; check the card and the folder",
+    ),
+    "cut": (b"\x1f\x8b\x08", "the log cannot be read: "),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LOGS)
+def test_bad_logs_end_with_2_one_line_and_no_table(tmp_path, capsys, name):
+    rows, message = BAD_LOGS[name]
+    root = tmp_path / "shop"
+    if isinstance(rows, bytes):
+        (root / "ubi_events").mkdir(parents=True)
+        (root / "ubi_events/part-0.ndjson.gz").write_bytes(rows)
+    elif rows is not None:
+        write_lines(root / "ubi_events/part-0.ndjson", rows)
+    write_lines(root / "ubi_queries/part-0.ndjson", RED)
+    places = write_inputs(tmp_path / "work", root, {"j1": ("red shoes", "train")})
+    flags = [word for place, uri in places.items() for word in (f"--{place.replace('_', '-')}", uri)]
+    limit = "1" if name == "unusable" else "0.5"
+    assert cli.main(run, ExtractLogsConfig, "logs", [*flags, "--max-malformed-share", limit]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: " + message.format(root=f"file://{root}", today=datetime.now(UTC).date()))
+    assert said.count("\n") == 1
+    assert {one.name for one in (tmp_path / "work").iterdir()} == {"card.json", "judged"}

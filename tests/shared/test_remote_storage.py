@@ -1,0 +1,71 @@
+"""The same promises on a bucket as on disk: made once, listed with its scheme, committed by a manifest, spools kept for later."""
+
+import pyarrow as pa
+import pytest
+
+from components.shared import shards, spools, storage, tables, tracking_mlflow
+from components.shared.errors import InputError
+from components.shared.tracking import SpoolTracker
+
+
+def rankings(num_rows: int) -> pa.Table:
+    names = [f"i{row}" for row in range(num_rows)]
+    ranks = pa.array(range(num_rows), pa.int32())
+    return pa.table({"query_id": ["q"] * num_rows, "item_id": names, "score": [0.5] * num_rows, "rank": ranks, "system": ["s"] * num_rows})
+
+
+def test_an_object_is_made_once_and_replaced_only_when_asked(bucket):
+    assert storage.create_once(f"{bucket}/once", b"first")
+    assert not storage.create_once(f"{bucket}/once", b"second")
+    assert storage.read_bytes(f"{bucket}/once") == b"first"
+    storage.write_bytes(f"{bucket}/once", b"third")
+    assert storage.read_bytes(f"{bucket}/once") == b"third"
+
+
+def test_objects_are_listed_digested_and_removed_below_their_folder_only(bucket, tmp_path):
+    for root in (f"{bucket}/a", str(tmp_path / "a")):
+        storage.write_bytes(f"{root}/x/1", b"one")
+        storage.write_bytes(f"{root}/2", b"two")
+    storage.write_bytes(f"{bucket}/other", b"")
+    assert storage.list_files(f"{bucket}/a") == ["gs://bucket/a/2", "gs://bucket/a/x/1"]
+    assert storage.content_digest(f"{bucket}/a") == storage.content_digest(str(tmp_path / "a"))
+    for _ in range(2):
+        storage.remove(f"{bucket}/a")
+    assert (storage.list_files(f"{bucket}/a"), storage.exists(f"{bucket}/other")) == ([], True)
+    with pytest.raises(InputError, match=r"^'gs://bucket/a/2' does not exist or is not a file; check the address$"):
+        storage.read_bytes(f"{bucket}/a/2")
+
+
+def test_a_table_is_committed_and_read_and_its_second_writer_leaves_nothing(bucket):
+    first = tables.write_table(f"{bucket}/t", "rankings", rankings(3))
+    assert tables.write_table(f"{bucket}/t", "rankings", rankings(3)) == first
+    assert sorted(storage.list_files(f"{bucket}/t")) == sorted(f"gs://bucket/t/{name}" for name in ("manifest.json", *first.parts))
+    assert tables.read_table(f"{bucket}/t", "rankings")["item_id"].to_pylist() == ["i0", "i1", "i2"]
+
+
+def test_a_table_made_in_shards_is_swept_of_leftovers(bucket):
+    plan = shards.open_plan(f"{bucket}/t", "rankings", 2, {"pairs": "aa"})
+    storage.write_bytes(f"{bucket}/t/part-00000-dead.parquet", b"half")
+    assert shards.commit(plan, 1, rankings(2))
+    assert not shards.commit(plan, 1, rankings(2))
+    assert (shards.pending(plan), shards.is_pending(plan, 0), shards.is_pending(plan, 1)) == ([0], True, False)
+    shards.commit(plan, 0, rankings(0))
+    manifest = shards.finish(plan)
+    parts = [name.rsplit("/", 1)[1] for name in storage.list_files(f"{bucket}/t") if "/part-" in name]
+    assert (manifest.rows, sorted(parts)) == (2, sorted(manifest.parts))
+
+
+def test_what_a_task_could_not_send_waits_in_the_bucket_until_it_is_fetched_and_forgotten(bucket, tmp_path, monkeypatch):
+    tracker = SpoolTracker(tmp_path / "task" / "r1" / "teacher.jsonl", "teacher")
+    tracker.metrics({"loss": 0.5})
+    monkeypatch.delenv("RELEVANCE_TRACKING", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    outcome = tracking_mlflow.send_at_task_end(tracker.file, f"{bucket}/w")
+    assert outcome is not None
+    assert outcome.unsent == 1
+    storage.write_bytes(f"{bucket}/w/tracking/r1/notes.txt", b"no spool")
+    (folder,) = spools.fetch(f"{bucket}/w", tmp_path / "copies")
+    assert [(one.name, one.read_bytes()) for one in folder.iterdir()] == [("teacher.jsonl", tracker.file.read_bytes())]
+    spools.forget(f"{bucket}/w", folder)
+    assert storage.list_files(f"{bucket}/w/tracking") == ["gs://bucket/w/tracking/r1/notes.txt"]

@@ -10,8 +10,9 @@ from transformers import BertConfig, BertModel
 
 from components.prepare_encoder.config import PrepareEncoderConfig
 
-# Found on the simulated shop: words twice as long as BERT's 0.02, positions a quarter as long, so that equal words look alike wherever they stand; segments twice as long, because what tells
-# a match is that a query word's attention brings in the other segment; query and key weights four times, so that attention is peaked.
+# Found on the simulated shop: words twice as long as BERT's 0.02, positions a quarter as long, so that equal words look alike wherever
+# they stand; segments twice as long, because what tells a match is that a query word's attention brings in the other segment; query and
+# key weights four times, so that attention is peaked.
 TOKEN_STD = 0.04
 POSITION_GAIN, SEGMENT_GAIN, MATCHING_GAIN = 0.25, 2.0, 4.0
 

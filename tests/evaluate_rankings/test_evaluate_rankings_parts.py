@@ -38,6 +38,8 @@ def test_the_most_lost_and_then_the_most_won_queries_are_listed():
     assert against == "teacher"
     assert [(row["query_id"], row["difference"]) for row in rows] == [("b", -0.5), ("a", -0.25), ("c", 0.5), ("d", 0.25)]
     assert (rows[0]["ours"], rows[0]["theirs"]) == (0.25, 0.75)
+    many = CONFIG.model_copy(update={"num_listed_queries": 9})
+    assert [row["query_id"] for row in comparison.losses_and_wins(values_of(cross_encoder=OURS, teacher=THEIRS), many)[1]] == list("bafcd")
 
 
 @pytest.mark.parametrize(
@@ -64,14 +66,14 @@ def test_each_pair_is_compared_once_and_nobody_with_itself():
 
 def test_a_slice_that_is_everything_says_nothing():
     rows = [(query, "i", 1, 1.0, "test") for query in QUERIES]
-    segments = ["head", "head", "tail", "tail", "tail", None]
+    segments = ["head", "head", "tail", "tail", None, None]
     queries = pa.table({"query_id": QUERIES, "segment": segments, "kind": ["negation"] * 6})
     slices = comparison.slices_of(judged(*rows), queries)
-    assert slices["segment"].to_pylist() == [*segments[:5], "unknown"]
+    assert slices["segment"].to_pylist() == [*segments[:4], "unknown", "unknown"]
     found = comparison.by_slice(values_of(cross_encoder=OURS), slices, CONFIG)
-    # head: a, b -> .375; tail: c, d, e -> .75; f is of unknown segment
+    # head: a, b -> .375; tail: c, d -> .875; e and f are of unknown segment, all are of one kind and one split
     assert [(row["slice"], row["value"], row["mean"], row["num_queries"]) for row in found] == [
-        ("segment", "head", 0.375, 2), ("segment", "tail", 0.75, 3),
+        ("segment", "head", 0.375, 2), ("segment", "tail", 0.875, 2),
     ]  # fmt: skip
 
 

@@ -14,7 +14,6 @@ from pipelines import recipe
 from pipelines.recipe import SECTIONS, load
 
 
-@pytest.mark.parametrize("name", recipe.names())
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -30,6 +29,7 @@ def test_sections_that_disagree_are_refused_before_the_night(override, message):
         recipe.load("tiny", [override])
 
 
+@pytest.mark.parametrize("name", recipe.names())
 def test_every_recipe_of_the_project_loads_and_each_section_fits_its_room(name):
     settings = load(name)
     assert list(settings) == list(SECTIONS)

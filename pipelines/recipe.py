@@ -63,7 +63,6 @@ def _check_agreement(settings: Settings, recipe: str) -> None:
     champion = f"models:/{promotion['model_name']}@{promotion['champion_alias']}" if promotion["model_name"] else ""
     expected = [
         ("evaluation.challenger", evaluation["challenger"], promotion["system"], "promotion.system"),
-        ("evaluation.splits", evaluation["splits"], settings["ranking"]["splits"], "ranking.splits"),
         ("ranking.model", settings["ranking"]["model"], champion, "promotion.model_name and champion_alias"),
     ]
     if promotion["metric"].startswith("ndcg@"):
@@ -71,6 +70,8 @@ def _check_agreement(settings: Settings, recipe: str) -> None:
     for key, value, wanted, other in expected:
         if value != wanted:
             raise InputError(f"recipe '{recipe}': {key} = {value!r} does not fit {other}, which asks for {wanted!r}; change one of them")
+    if unranked := sorted(set(evaluation["splits"]) - set(settings["ranking"]["splits"])):
+        raise InputError(f"recipe '{recipe}': evaluation.splits has '{unranked[0]}', which ranking.splits lacks; change one of them")
     if settings["teacher"]["num_neighbors"] > settings["neighbors"]["num_neighbors"]:
         raise InputError(
             f"recipe '{recipe}': teacher.num_neighbors = {settings['teacher']['num_neighbors']} is above neighbors.num_neighbors = "

@@ -20,7 +20,7 @@ from pipelines.recipe import SECTIONS, load
         ("promotion.system=cross_encoder", "challenger = 'bi_encoder' does not fit promotion.system, which asks for 'cross_encoder'"),
         ("promotion.metric=ndcg@5", "promotion.metric = 'ndcg@5' does not fit evaluation.cutoff, which asks for 'ndcg@10'"),
         ("promotion.model_name=mine", "ranking.model = 'models:/relevance-student@champion' does not fit promotion.model_name"),
-        ("evaluation.splits=[test]", r"evaluation.splits = \['test'\] does not fit ranking.splits, which asks for \['dev', 'test'\]"),
+        ("evaluation.splits=[train, test]", "evaluation.splits has 'train', which ranking.splits lacks; change one of them"),
         ("teacher.num_neighbors=99", "teacher.num_neighbors = 99 is above neighbors.num_neighbors = "),
     ],
 )

@@ -163,7 +163,7 @@ def test_a_step_that_runs_again_is_shown_as_running(tmp_path, store, client):
     tracker = spool_of(tmp_path, "again", "teacher")
     for kind in ({"kind": "start"}, {"kind": "end", "status": "FAILED", "error": "e" * 9000}, {"kind": "start"}):
         tracker.write(**kind)
-        assert Sender(tracker.file.parent, store).send().trouble == ""
+        assert Sender(tracker.file.parent, store, budget_s=60).send().trouble == ""
     parent, children = runs_of(client, "again")
     assert children["teacher"].info.status == "RUNNING"
     assert parent.data.tags["error"] == "e" * 5000  # MLflow takes no longer tag
@@ -194,7 +194,7 @@ def test_an_artifact_that_is_gone_or_too_large_stops_no_other(tmp_path, store, c
     tracker = spool_of(tmp_path, "gone", "evaluation")
     for uri in (str(tmp_path / "gone.html"), f"{bucket}/large.txt", f"{bucket}/small.txt", str(tmp_path / "plots")):
         tracker.artifact(uri, "kept")
-    assert Sender(tracker.file.parent, store).send().unsent == 0
+    assert Sender(tracker.file.parent, store, budget_s=60).send().unsent == 0
     _, children = runs_of(client, "gone")
     files = client.list_artifacts(children["evaluation"].info.run_id, "kept")
     assert [file.path for file in files] == ["kept/a.svg", "kept/small.txt"]
@@ -208,7 +208,7 @@ def test_a_run_goes_into_the_experiment_that_is_named(tmp_path, store, client, m
     monkeypatch.setenv(by, by if by.endswith("NAME") else experiment)
     tracker = spool_of(tmp_path, by, "pool")
     tracker.write("start")
-    assert Sender(tracker.file.parent, store).send().trouble == ""
+    assert Sender(tracker.file.parent, store, budget_s=60).send().trouble == ""
     assert set(runs_of(client, by, by)[1]) == {"pool"}
 
 

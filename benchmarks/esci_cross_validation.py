@@ -1,10 +1,10 @@
 """Is the student better than BM25 and the untrained encoder on real judgments? Cross-validation by query over train and dev.
 
-    python benchmarks/esci_cross_validation.py [--data ../shared/data/esci] [--folds 3] [--dev] [--set pool.size_factor=4 ...]
+    python benchmarks/esci_cross_validation.py [--data ../shared/data/esci] [--folds 3] [--only 1] [--set pool.size_factor=4 ...]
 
 Fold 0 is the data set's own split: trained on train, evaluated on dev. The recipe's settings were chosen on it, so it is evaluated on
-demand only (`--dev`). The other folds divide the train queries, which no setting was chosen on: each is evaluated once, by models that
-were trained on all other queries, dev included.
+demand only (`--only 0 1 2`). The other folds divide the train queries, which no setting was chosen on: each is evaluated once, by
+models that were trained on all other queries, dev included.
 The whole pipeline runs once per fold and arm: with the log as it is, and with `logs.hide_evaluated_queries=true`, because the clicks of
 that log are drawn from the judgments. Queries that share two judged items or half of their words stay in one fold; a fold's queries are
 split `dev` and never trained on. Finished folds are reused. Writes `results/esci_cross_validation.json`.
@@ -78,8 +78,9 @@ def fold_data(data: Path, folder: Path, fold: int, folds: dict[int, int]) -> Pat
     return folder
 
 
-def run_fold(data: Path, workspace: Path, hide: str, settings: list[str]) -> tuple[pa.Table, float]:
-    """(per-query metrics of the fold, seconds that its first run took)."""
+def run_fold(data: Path, workspace: Path, hide: str, settings: list[str]) -> tuple[pa.Table, float | None]:
+    """(per-query metrics of the fold, seconds that its first run took; None where that one was broken off)."""
+    is_first = not (workspace / "kfp").exists()
     # every fold starts without a champion, so that no fold's model is scored on queries it was trained on
     own_registry = [f"ranking.model=models:/{workspace.name}@champion", f"promotion.model_name={workspace.name}"]
     overrides = [*settings, f"logs.hide_evaluated_queries={hide}", *own_registry]
@@ -87,12 +88,12 @@ def run_fold(data: Path, workspace: Path, hide: str, settings: list[str]) -> tup
     started = time.time()
     subprocess.run([*command, *(part for one in overrides for part in ("--set", one))], check=True, cwd=ROOT)
     first = workspace / "seconds"
-    if not first.exists():
+    if is_first:
         first.write_text(str(time.time() - started))
     kfp = max((workspace / "kfp").iterdir(), key=lambda run: run.name)
     (address,) = kfp.glob("*/evaluate-rankings/evaluation")
     folder = storage.local_path(json.loads(address.read_text())["uri"])
-    return pq.read_table(folder / "per_query.parquet"), float(first.read_text())
+    return pq.read_table(folder / "per_query.parquet"), float(first.read_text()) if first.exists() else None
 
 
 def summarise(values: pa.Table) -> dict[str, object]:
@@ -112,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/esci")
     parser.add_argument("--folds", type=int, default=3, help="2 or more; fold 0 is the data set's own split")
-    parser.add_argument("--dev", action="store_true", help="evaluate the dev queries too, which settings were chosen on")
+    parser.add_argument("--only", type=int, nargs="+", default=[], metavar="FOLD", help="these folds; default: all but 0")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     given = parser.parse_args()
     if given.folds < 2:
@@ -121,14 +122,14 @@ def main() -> None:
     machine, seconds, arms = describe_machine(), {}, {}
     for arm, hide in ARMS.items():
         parts = {}
-        for fold in range(0 if given.dev else 1, given.folds):
+        for fold in given.only or range(1, given.folds):
             data = fold_data(given.data, PLACE / f"data-{given.folds}-{fold}", fold, folds)
             values, took = run_fold(data, PLACE / f"esci-{arm}-{given.folds}-{fold}".replace("_", "-"), hide, given.set)
-            seconds[f"{arm}.{fold}"] = round(took, 1)
+            seconds[f"{arm}.{fold}"] = took and round(took, 1)
             parts[fold] = values
-        dev = {"dev": summarise(parts.pop(0))} if given.dev else {}
-        arms[arm] = {"train": summarise(pa.concat_tables(list(parts.values()))), **dev}
-    save("esci_cross_validation", machine, {"folds": given.folds, "set": given.set}, {"seconds": seconds, "arms": arms})
+        of_split = {"train": [values for fold, values in parts.items() if fold], "dev": [parts[0]] if 0 in parts else []}
+        arms[arm] = {split: summarise(pa.concat_tables(tables)) for split, tables in of_split.items() if tables}
+    save("esci_cross_validation", machine, {"folds": given.folds, "only": given.only, "set": given.set}, {"seconds": seconds, "arms": arms})
     print(json.dumps(seconds))
 
 

@@ -129,12 +129,6 @@ def esci_differences(systems: tuple[str, ...] = ("cross_encoder", "bi_encoder"))
     return table(["evidence", "paired difference", "queries", "pairwise accuracy", "p"], rows)
 
 
-def esci_times() -> str:
-    record = load("esci_cross_validation")
-    minutes = [one / 60 for one in record["result"]["seconds"].values()]
-    return f"{machine_line(record)} One whole run, from log to gate, took {min(minutes):.1f} to {max(minutes):.1f} minutes."
-
-
 PARTS = {
     "run-output": run_output,
     "run-times": run_times,
@@ -146,7 +140,6 @@ PARTS = {
     "esci-means": esci_means,
     "esci-differences": esci_differences,
     "esci-bi-encoder": lambda: esci_differences(("bi_encoder",)),
-    "esci-times": esci_times,
 }
 
 

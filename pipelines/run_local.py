@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -224,21 +224,41 @@ def _execute(places: Places, environment: Mapping[str, str], progress: Progress)
     with (
         places.log.open("w", encoding="utf-8") as log,
         subprocess.Popen(command, **pipes, env=dict(environment), cwd=ROOT, start_new_session=True) as child,
+        _stopped_with(child) as is_stopped,
     ):
         assert child.stdout is not None
-        try:
-            for line in child.stdout:
-                log.write(line)
-                log.flush()
-                progress.feed(line)
-        except KeyboardInterrupt:
-            os.killpg(child.pid, signal.SIGTERM)  # the runner and the task that it waits for
-            progress.interrupt()
-            return EXIT_INTERRUPTED
+        for line in child.stdout:
+            log.write(line)
+            log.flush()
+            progress.feed(line)
+    if is_stopped():
+        progress.interrupt()
+        return EXIT_INTERRUPTED
     if child.returncode == 0:
         return 0
     progress.close()
     return progress.failure().exit_code
+
+
+@contextmanager
+def _stopped_with(child: subprocess.Popen[str]) -> Iterator[Callable[[], bool]]:
+    """Ctrl-C or SIGTERM ends the child and the task that it waits for; gives what tells whether that happened.
+
+    By handlers, because a KeyboardInterrupt that is raised inside a callback or a destructor is lost, and the run with it goes on.
+    """
+    received: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        received.append(number)
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _conclude(code: int, progress: Progress, places: Places, console: Console) -> int:

@@ -3,7 +3,7 @@
     python benchmarks/esci_cross_validation.py [--data ../shared/data/esci] [--folds 3] [--only 1] [--set pool.size_factor=4 ...]
 
 Fold 0 is the data set's own split: trained on train, evaluated on dev. The recipe's settings were chosen on it, so it is evaluated on
-demand only (`--only 0 1 2`). The other folds divide the train queries, which no setting was chosen on: each is evaluated once, by
+demand only (`--only 0 1 2`). The other folds divide the train queries, which no recipe setting was chosen on: each is evaluated once, by
 models that were trained on all other queries, dev included.
 The whole pipeline runs once per fold and arm: with the log as it is, and with `logs.hide_evaluated_queries=true`, because the clicks of
 that log are drawn from the judgments. Queries that share two judged items or half of their words stay in one fold; a fold's queries are

@@ -35,7 +35,7 @@ class TrainStudentConfig(StepConfig):
         gt=0,
         le=1,
         description="Weight of the trained network in the average with the one it started from (WiSE-FT, arXiv 2109.01903), 0 to 1; "
-        "below 1 it keeps more of what it knew, which helps where judgments are few.",
+        "below 1 it keeps more of what it knew. Only for a bi_encoder.",
     )
     num_epochs: int = Field(1, ge=1, description="Passes over the training queries; each pass sees every pair once.")
     queries_per_batch: int = Field(8, ge=1, description="Queries of one training step, at most.")

@@ -46,8 +46,8 @@ def distillation(
     shop_task = simulate_shop(config=shop, section="shop", given=data, **run).set_display_name("Shop")
     import_task = import_dataset(config=dataset, section="dataset", dataset=shop_task.outputs["dataset"], **run).set_display_name("Import")
     card, items, judgments = (import_task.outputs[name] for name in ("card", "items", "judgments"))
-    judged = import_task.outputs["judged_queries"]
-    log_task = extract_logs(config=logs, section="logs", card=card, judged_queries=judged, date=date, **run).set_display_name("Log")
+    log_task = extract_logs(
+        config=logs, section="logs", card=card, judged_queries=import_task.outputs["judged_queries"], date=date, **run).set_display_name("Log")
     interactions, queries = log_task.outputs["interactions"], log_task.outputs["queries"]
     texts = {"queries": queries, "items": items}
     near = retrieve_neighbors(
@@ -61,10 +61,10 @@ def distillation(
     pool_task = build_pool(
         config=pool, section="pool", judgments=judgments, interactions=interactions, **texts, **run).set_display_name("Pool")
     scoring_task = score_pairs(
-        config=scoring, section="scoring", system="teacher", model=teacher_task.outputs["model"],
-        pairs=pool_task.outputs["pairs"], neighbors=near, **texts, **run,
-    ).set_display_name("Teacher scores the pool")
-    lesson = {"encoder": small.outputs["encoder"], "pairs": pool_task.outputs["pairs"], "soft_targets": scoring_task.outputs["scores"]}
+        config=scoring, section="scoring", system="teacher", model=teacher_task.outputs["model"], pairs=pool_task.outputs["pairs"],
+        neighbors=near, **texts, **run).set_display_name("Teacher scores the pool")
+    lesson = {"encoder": small.outputs["encoder"], "pairs": pool_task.outputs["pairs"], "judgments": judgments,
+              "soft_targets": scoring_task.outputs["scores"]}
     cross = train_student(config=cross_encoder, section="cross_encoder", **lesson, **texts, **run).set_display_name("Cross-encoder")
     bi = train_student(config=bi_encoder, section="bi_encoder", **lesson, **texts, **run).set_display_name("Bi-encoder")
     compared = {

@@ -105,7 +105,7 @@ class Planner:
         return pairs * epochs * self.of.assumed("training_cost") / self.rate(kind)
 
     def _teacher(self) -> Step:
-        epochs = self.of.setting("teacher", "num_epochs") + self.of.setting("teacher", "warm_start_epochs")
+        epochs = self.of.setting("teacher", "num_epochs")
         gpus = self.of.scale("gpus").at_most(_placed("train-teacher"))
         kept = self.of.assumed("bytes_per_parameter") + self.of.assumed("checkpoint_bytes_per_parameter")
         seconds = self._training("teacher", self.judged * self.train_share, epochs) / gpus

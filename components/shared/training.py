@@ -52,6 +52,38 @@ class Encoded:
         return self.tokenizer.pad(piece, return_tensors="pt").to(device)
 
 
+@dataclass(frozen=True)
+class EncodedApart:
+    """Pairs whose two texts are read separately: each distinct text is tokenised once, and read once per batch.
+
+    `left` and `right` [rows] are numbers of rows of `tokens`; `lengths` [rows] counts the tokens of both texts.
+    """
+
+    tokens: Encoded
+    left: np.ndarray
+    right: np.ndarray
+
+    @staticmethod
+    def of(tokenizer: Any, left: list[str], right: list[str], *, max_tokens: int) -> "EncodedApart":
+        distinct, number = np.unique(np.asarray([*left, *right], dtype=object).astype(str), return_inverse=True)
+        return EncodedApart(Encoded.of(tokenizer, distinct.tolist(), max_tokens=max_tokens), number[: len(left)], number[len(left) :])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return self.tokens.lengths[self.left] + self.tokens.lengths[self.right]
+
+    def distinct(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(rows of `tokens` that `rows` need, and the place among them of each row's left and right text)."""
+        texts, place = np.unique(np.concatenate([self.left[rows], self.right[rows]]), return_inverse=True)
+        return texts, place[: len(rows)], place[len(rows) :]
+
+    def batch(self, rows: np.ndarray, device: torch.device | str = "cpu") -> dict[str, Any]:
+        """What a model that reads separately takes: the distinct texts' tensors, `left` and `right` places [rows]."""
+        texts, left, right = self.distinct(np.asarray(rows))
+        places = {"left": torch.from_numpy(left).to(device), "right": torch.from_numpy(right).to(device)}
+        return {**self.tokens.batch(texts.tolist(), device), **places}
+
+
 def shuffled_batches(lengths: np.ndarray, rng: np.random.Generator, *, batch_size: int = 0, batch_tokens: int = 0) -> list[np.ndarray]:
     """Every row once, in batches of similar length, in random order.
 

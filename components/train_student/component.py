@@ -15,6 +15,7 @@ def train_student(
     queries: Input[Dataset],
     pairs: Input[Dataset],
     soft_targets: Input[Dataset],
+    judgments: Input[Dataset],
     model: Output[Model],
     summary: Output[Markdown],
 ):
@@ -30,12 +31,13 @@ def train_student(
         queries: table of queries.
         pairs: the pool of (query, item) pairs.
         soft_targets: the teacher's scores of the pool.
+        judgments: graded pairs; those of train queries teach beside the teacher where the recipe gives them a weight.
         model: the student's model folder.
         summary: pairs learnt from, agreement with the teacher on held-out queries.
     """
     from components.shared.handover import perform
     from components.train_student.config import TrainStudentConfig
 
-    inputs = {"encoder": encoder, "items": items, "queries": queries, "pairs": pairs, "soft_targets": soft_targets}
+    inputs = {"encoder": encoder, "items": items, "queries": queries, "pairs": pairs, "soft_targets": soft_targets, "judgments": judgments}
     perform("components.train_student.step", TrainStudentConfig, section=section, config=config, workspace=workspace, run_id=run_id,
             inputs=inputs, outputs={"model": model}, pages={"summary": summary})  # fmt: skip

@@ -20,6 +20,14 @@ class TrainStudentConfig(StepConfig):
     pointwise_weight: float = Field(
         0.0, ge=0, description="Weight of pointwise MSE added to the loss; a small one keeps scores comparable across queries."
     )
+    judgment_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of RankNet on human grades, for pairs of train queries that have one; 0 learns from the teacher alone.",
+    )
+    judgment_temperature: float = Field(
+        1.0, gt=0, description="Score differences are divided by this before RankNet compares them with the order of human grades."
+    )
     target: Literal["logit", "probability"] = Field(
         "logit", description="What the student's raw score imitates: the logit of the teacher's expected gain, or the gain itself."
     )

@@ -10,7 +10,7 @@ import torch
 
 from components.shared import storage
 from components.shared.errors import InputError
-from components.shared.losses import LOSSES, pointwise_mse
+from components.shared.losses import LOSSES, pointwise_mse, ranknet
 from components.shared.models import folder
 from components.shared.models.batches import grouped_batches
 from components.shared.models.inputs import model_texts
@@ -30,9 +30,21 @@ BASES = {"cross_encoder": ("encoder", "cross_encoder"), "bi_encoder": ("encoder"
 
 
 def run(
-    config: TrainStudentConfig, *, encoder: str, items: str, queries: str, pairs: str, soft_targets: str, model: str, tracker: Tracker
+    config: TrainStudentConfig,
+    *,
+    encoder: str,
+    items: str,
+    queries: str,
+    pairs: str,
+    soft_targets: str,
+    model: str,
+    tracker: Tracker,
+    judgments: str = "",
 ) -> Report:
     """Fit `config.architecture`, starting from `encoder`, to the soft targets of `pairs`, and write the model folder.
+
+    Args:
+        judgments: table; needed when `judgment_weight` is above 0, and only then read.
 
     Raises:
         InputError: for tables or models that do not fit together, training that diverges, or a student that has collapsed.
@@ -46,14 +58,14 @@ def run(
     query_table = read_table(queries, "queries")
     pool = read_table(pairs, "pairs", ["pair_id", "query_id", "item_id"])
     labels = read_table(soft_targets, "soft_targets", ["pair_id", "query_id", "item_id", "score"])
-    lessons = make_lessons(config, pool, labels, query_table)
+    lessons = make_lessons(config, pool, labels, query_table, _judgments(config, judgments))
     spec = folder.ModelSpec(config.architecture, min(config.max_tokens, base.max_tokens), source=base.source)
     texts = model_texts(spec, lessons.pairs, query_table, read_table(items, "items"), None)
     torch.manual_seed(config.seed)
     tokenizer, network = folder.load_tokenizer(source), folder.load_model(source, spec)
     student = _build(config, spec, network, tokenizer, texts, lessons)
     logger.info("%d pairs to learn from, %d held out", len(lessons.training()), len(lessons.validation()))
-    identity = _identity(config, encoder, items, queries, pairs, soft_targets)
+    identity = _identity(config, encoder, items, queries, pairs, soft_targets, *([judgments] if config.judgment_weight else []))
     checkpoints = Checkpoints(storage.normalise(model) + ".checkpoints", identity)
     start = {name: value.detach().clone() for name, value in network.state_dict().items()} if config.trained_weight < 1 else {}
     curve = _train(config, student, lessons, checkpoints, tracker)
@@ -62,6 +74,14 @@ def run(
     save_student(model, network, tokenizer, spec)
     storage.remove(checkpoints.uri)
     return _report(pool, lessons, curve, final, student)
+
+
+def _judgments(config: TrainStudentConfig, judgments: str) -> pa.Table | None:
+    if not config.judgment_weight:
+        return None
+    if not judgments:
+        raise InputError(f"judgment_weight = {config.judgment_weight:g} needs human grades; give the judgments table (--judgments)")
+    return read_table(judgments, "judgments", ["query_id", "item_id", "gain", "split"])
 
 
 def _build(config: TrainStudentConfig, spec: folder.ModelSpec, network: Any, tokenizer: Any, texts: tuple, lessons: Lessons) -> Student:
@@ -76,12 +96,15 @@ def _build(config: TrainStudentConfig, spec: folder.ModelSpec, network: Any, tok
 
 
 def _loss(config: TrainStudentConfig, scores: torch.Tensor, lessons: Lessons, rows: np.ndarray) -> torch.Tensor:
-    """The configured loss of `rows`, plus the pointwise anchor."""
+    """The configured loss of `rows`, plus the pointwise anchor and the order of human grades."""
     found, number = np.unique(lessons.query[rows], return_inverse=True)
     targets, groups = (torch.from_numpy(values).to(scores.device) for values in (lessons.targets[rows], number))
     loss = LOSSES[config.loss](scores, targets, groups, len(found))
     if config.pointwise_weight:
         loss = loss + config.pointwise_weight * pointwise_mse(scores, targets, groups, len(found))
+    if config.judgment_weight:
+        gains = torch.from_numpy(lessons.judged[rows]).to(scores.device)
+        loss = loss + config.judgment_weight * ranknet(scores / config.judgment_temperature, gains, groups, len(found))
     return loss
 
 
@@ -136,7 +159,8 @@ def _identity(config: TrainStudentConfig, *uris: str) -> str:
 
 
 def _report(pool: pa.Table, lessons: Lessons, curve: Curve, final: dict[str, float], student: Student) -> Report:
-    metrics = {**curve.metrics(), **final, "num_validation_pairs": float(len(lessons.validation()))}
+    counts = {"num_validation_pairs": float(len(lessons.validation())), "num_judged_pairs": float(np.isfinite(lessons.judged).sum())}
+    metrics = {**curve.metrics(), **final, **counts}
     if isinstance(student, BiEncoder):
         metrics["scale"] = float(student.scale().detach())
     return Report(read=pool.num_rows, kept=lessons.pairs.num_rows, dropped=lessons.dropped, metrics=metrics)

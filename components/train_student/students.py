@@ -11,7 +11,7 @@ from components.shared import storage
 from components.shared.models import folder
 from components.shared.models.batches import token_batches
 from components.shared.models.scoring import mean_pool
-from components.shared.training import Encoded
+from components.shared.training import Encoded, EncodedApart
 
 SCALE_SPEED = 100.0
 """Scale and offset move by SCALE_SPEED x learning rate per step of Adam; at an encoder's rate alone they would stand still."""
@@ -77,9 +77,7 @@ class BiEncoder(Student):
         self, network: Any, tokenizer: Any, texts: tuple[list[str], list[str]], *, max_tokens: int, batch_tokens: int, scale: float
     ) -> None:
         super().__init__(network, batch_tokens)
-        distinct, number = np.unique(np.asarray([*texts[0], *texts[1]], dtype=object).astype(str), return_inverse=True)
-        self.left, self.right = number[: len(texts[0])], number[len(texts[0]) :]
-        self.tokens = Encoded.of(tokenizer, distinct.tolist(), max_tokens=max_tokens)
+        self.pairs = EncodedApart.of(tokenizer, *texts, max_tokens=max_tokens)
         self.start = scale
         self.growth, self.shift = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
 
@@ -87,9 +85,9 @@ class BiEncoder(Student):
         return self.start * torch.exp(SCALE_SPEED * self.growth)
 
     def forward(self, rows: np.ndarray) -> torch.Tensor:
-        texts, number = np.unique(np.concatenate([self.left[rows], self.right[rows]]), return_inverse=True)
-        vectors = self.in_passes(self.tokens, texts, int(self.network.config.hidden_size))
-        left, right = (vectors[torch.from_numpy(half).to(self.device())] for half in np.split(number, 2))
+        texts, *places = self.pairs.distinct(rows)
+        vectors = self.in_passes(self.pairs.tokens, texts, int(self.network.config.hidden_size))
+        left, right = (vectors[torch.from_numpy(place).to(self.device())] for place in places)
         return self.scale() * (left * right).sum(-1) + SCALE_SPEED * self.shift
 
     def one_pass(self, batch: Any) -> torch.Tensor:

@@ -18,15 +18,16 @@ MAX_VALIDATION_PAIRS = 20_000
 class Lessons:
     """Rows to learn from, ordered by (query_id, pair_id).
 
-    `pairs` has query_id, item_id and pair_id [rows]; `query` is the row's query number [rows]; `gains` the teacher's expected gain
-    and `targets` what a score imitates, float32 [rows]; `held_out` [rows] marks rows of validation queries; `dropped` counts rows
-    that were left out, by reason.
+    `pairs` has query_id, item_id and pair_id [rows]; `query` is the row's query number [rows]; `gains` the teacher's expected gain,
+    `targets` what a score imitates and `judged` the gain that people gave (NaN where they did not), float32 [rows]; `held_out` [rows]
+    marks rows of validation queries; `dropped` counts rows that were left out, by reason.
     """
 
     pairs: pa.Table
     query: np.ndarray
     gains: np.ndarray
     targets: np.ndarray
+    judged: np.ndarray
     held_out: np.ndarray
     dropped: dict[str, int]
 
@@ -42,13 +43,16 @@ class Lessons:
         return float(np.ptp(self.targets - means[self.query]))
 
 
-def make_lessons(config: TrainStudentConfig, pairs: pa.Table, soft_targets: pa.Table, queries: pa.Table) -> Lessons:
+def make_lessons(
+    config: TrainStudentConfig, pairs: pa.Table, soft_targets: pa.Table, queries: pa.Table, judgments: pa.Table | None = None
+) -> Lessons:
     """Join pairs to soft targets by pair_id and decide who learns and who is held out.
 
     Args:
         pairs: pair_id, query_id, item_id.
         soft_targets: pair_id, query_id, item_id, score.
         queries: query_id, split.
+        judgments: query_id, item_id, gain, split; only those of split train are looked at.
 
     Raises:
         InputError: when the tables do not belong together, too little is left, or targets are not usable.
@@ -72,7 +76,20 @@ def make_lessons(config: TrainStudentConfig, pairs: pa.Table, soft_targets: pa.T
     gains = table["score"].to_numpy()
     targets = imitate(config, gains)
     held_out_rows = pc.is_in(table["query_id"], value_set=pa.array(np.asarray(names)[held_out[chosen]])).to_numpy()
-    return Lessons(table, query, gains.astype(np.float32), targets, held_out_rows, dropped)
+    return Lessons(table, query, gains.astype(np.float32), targets, judged_gains(table, judgments), held_out_rows, dropped)
+
+
+def judged_gains(pairs: pa.Table, judgments: pa.Table | None) -> np.ndarray:
+    """The gain of each pair's judgment of split train [rows], float32, NaN where it has none."""
+    if judgments is None:
+        return np.full(len(pairs), np.nan, np.float32)
+    train = judgments.filter(pc.equal(judgments["split"], "train"))
+    index = pc.index_in(_keys(pairs), value_set=_keys(train).combine_chunks())
+    return train["gain"].take(index).cast(pa.float32()).fill_null(np.nan).to_numpy()
+
+
+def _keys(table: pa.Table) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(table["query_id"], table["item_id"], "\x1f")
 
 
 def imitate(config: TrainStudentConfig, gains: np.ndarray) -> np.ndarray:

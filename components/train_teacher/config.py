@@ -25,15 +25,18 @@ class TrainTeacherConfig(StepConfig):
     )
     validation_share: float = Field(0.1, ge=0, lt=1, description="Share of the training queries held out to report on.")
     max_tokens: int = Field(160, ge=8, description="Longest prompt, in tokens; what is longer is cut.")
-    warm_start_epochs: int = Field(
-        0,
-        ge=0,
-        description="Passes in which an encoder of single texts first learns, without labels, to reproduce its own similarity by reading "
-        "both texts jointly (Trans-Encoder, arXiv 2109.13059).",
+    reading: Literal["joint", "separate"] = Field(
+        "joint",
+        description="'joint': query and item in one text, with a head over the grades. 'separate': a text each, and grades from their "
+        "cosine; for an encoder of single texts and few judgments, because it starts from all that the encoder knows.",
     )
     ranking_weight: float = Field(
-        0.0, ge=0, description="Weight of a RankNet loss on the order of a query's items beside the loss on their grades; 0 leaves it out."
+        0.0,
+        ge=0,
+        description="Weight of a RankNet loss on the order of a query's items beside the loss on their grades; 0 leaves it out. "
+        "A teacher that reads separately learns by RankNet alone.",
     )
+    items_per_query: int = Field(8, ge=2, description="Items of a query that stand together in a batch where a loss compares them.")
     num_epochs: int = Field(4, ge=1, description="Passes over the training pairs.")
     learning_rate: float = Field(3e-4, gt=0, description="Peak learning rate; a pretrained encoder wants a third of the default or less.")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
@@ -56,6 +59,16 @@ class TrainTeacherConfig(StepConfig):
         if self.batch_size and self.batch_size < self.num_processes:
             raise ValueError(f"batch_size {self.batch_size} is smaller than num_processes {self.num_processes}")
         return self
+
+    @model_validator(mode="after")
+    def _separate_is_plain(self) -> Self:
+        if self.reading == "separate" and (self.lora_rank or self.distributed()):
+            raise ValueError("reading 'separate' trains all weights in one process; set lora_rank 0, num_processes 1 and zero_stage 0")
+        return self
+
+    def compares_items(self) -> bool:
+        """Whether a loss looks at the order of a query's items, so that they must stand together."""
+        return self.ranking_weight > 0 or self.reading == "separate"
 
     def distributed(self) -> bool:
         return self.num_processes > 1 or self.zero_stage > 0

@@ -79,11 +79,11 @@ def test_steps_on_gpus_follow_work_over_speed(planned):
     assert seconds(made, "Rank: teacher") == pytest.approx(10_000 * 0.4 / 40)
 
 
-def test_the_teacher_pays_for_warm_start_epochs_and_for_several_gpus(planned, tmp_path):
-    warm = tmp_path / "warm.yaml"
-    warm.write_text("extends: tiny\nteacher: {num_epochs: 3, warm_start_epochs: 2}\n")
+def test_the_teacher_pays_for_epochs_and_for_several_gpus(planned, tmp_path):
+    longer = tmp_path / "longer.yaml"
+    longer.write_text("extends: tiny\nteacher: {num_epochs: 5}\n")
     once = seconds(planned(), "Teacher")
-    assert seconds(planned(recipe=str(warm)), "Teacher") == pytest.approx(once * (3 + 2) / 4)
+    assert seconds(planned(recipe=str(longer)), "Teacher") == pytest.approx(once * 5 / 4)
     assert seconds(planned(training_efficiency="0.5"), "Teacher") == pytest.approx(2 * once)
     alone = {"gpus": "1", "task_start_seconds": "0"}
     assert seconds(planned(**alone, training_efficiency="0.5"), "Teacher") == pytest.approx(4 * once)

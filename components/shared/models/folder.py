@@ -29,7 +29,10 @@ class OutdatedModelError(InputError):
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a model is. `gains` is the gain of each grade that a teacher predicts; other kinds have none."""
+    """What a model is. `gains` is the gain of each grade that a teacher predicts; other kinds have none.
+
+    A teacher with `offsets` (one per grade) reads query and item separately: the logit of grade g is `slope` x g x cosine + offset g.
+    """
 
     kind: str
     max_tokens: int
@@ -37,6 +40,11 @@ class ModelSpec:
     gains: list[float] = field(default_factory=list)
     num_neighbors: int = 0
     source: str = ""
+    slope: float = 0.0
+    offsets: list[float] = field(default_factory=list)
+
+    def reads_jointly(self) -> bool:
+        return self.kind in JOINT_KINDS and not self.offsets
 
     def num_labels(self) -> int:
         return len(self.gains) if self.kind == "teacher" else 1
@@ -118,13 +126,13 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_model(folder: Path, spec: ModelSpec, *, dtype: torch.dtype = torch.float32) -> Any:
-    """The network of a folder: with a head of `spec.num_labels()` for joint kinds, the bare backbone for the others.
+    """The network of a folder: with a head of `spec.num_labels()` for joint readers, the bare backbone for the others.
 
     A head that the folder lacks starts from the current torch seed. Decoders need a padding id so that the head reads the last
     *real* token (papers.md A.8 shows what happens otherwise).
     """
     settings: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True, "use_safetensors": True, "dtype": dtype}
-    if spec.kind not in JOINT_KINDS:
+    if not spec.reads_jointly():
         return AutoModel.from_pretrained(folder, **settings)
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=spec.num_labels(), **settings)
     if model.config.pad_token_id is None:

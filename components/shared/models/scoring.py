@@ -33,6 +33,15 @@ def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(pooled, dim=-1)
 
 
+def grade_logits(cosines: np.ndarray, slope: float, offsets: Sequence[float]) -> np.ndarray:
+    """Adjacent-category logits [rows, grades], float32, from cosines [rows, 1]: grade g has slope x g x cosine + offset g.
+
+    With a slope above 0 the expected gain rises with the cosine whenever gains rise with grades, so the order is the cosine's own
+    (Agresti, Analysis of Ordinal Categorical Data, section 4.1).
+    """
+    return (slope * np.arange(len(offsets)) * cosines + np.asarray(offsets)).astype(np.float32)
+
+
 class Scorer:
     """A loaded model. A pair's score does not depend on its neighbors in a batch beyond rounding."""
 
@@ -57,11 +66,12 @@ class Scorer:
         return self.logits(left, right)[:, 0].astype(np.float64)
 
     def logits(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
-        """Raw output [rows, labels], float32; for encoders the cosine of the two texts [rows, 1]."""
-        if self.spec.kind in folder.JOINT_KINDS:
+        """Raw output [rows, labels], float32; the cosine of the two texts [rows, 1] for models that read them separately, grades apart."""
+        if self.spec.reads_jointly():
             return self._run([left, right], self.spec.num_labels(), self._joint)
         one, two = self._embed(left), self._embed(right)
-        return np.einsum("nd,nd->n", one, two)[:, None]
+        cosines = np.einsum("nd,nd->n", one, two)[:, None]
+        return grade_logits(cosines, self.spec.slope, self.spec.offsets) if self.spec.offsets else cosines
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
         distinct, back = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)

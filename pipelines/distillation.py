@@ -46,8 +46,8 @@ def distillation(
     shop_task = simulate_shop(config=shop, section="shop", given=data, **run).set_display_name("Shop")
     import_task = import_dataset(config=dataset, section="dataset", dataset=shop_task.outputs["dataset"], **run).set_display_name("Import")
     card, items, judgments = (import_task.outputs[name] for name in ("card", "items", "judgments"))
-    log_task = extract_logs(
-        config=logs, section="logs", card=card, judged_queries=import_task.outputs["judged_queries"], date=date, **run).set_display_name("Log")
+    log_task = extract_logs(config=logs, section="logs", card=card, judged_queries=import_task.outputs["judged_queries"], date=date,
+                            **run).set_display_name("Log")
     interactions, queries = log_task.outputs["interactions"], log_task.outputs["queries"]
     texts = {"queries": queries, "items": items}
     near = retrieve_neighbors(

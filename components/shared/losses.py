@@ -63,7 +63,8 @@ def kl_listwise(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tenso
 def ranknet(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
     """Mean over each query's pairs with t_i > t_j of -log sigmoid(s_i - s_j), averaged over queries that have such a pair.
 
-    Source: Burges et al. 2005. Ties of the teacher teach nothing, and neither does an item whose target is NaN. Quadratic in the rows of the batch, unlike the others.
+    Source: Burges et al. 2005. Ties teach nothing, and neither does an item whose target is NaN. Quadratic in the rows of the batch,
+    unlike the others.
     """
     better = (targets[:, None] > targets[None, :]) & (groups[:, None] == groups[None, :])
     cost = -logsigmoid(scores[:, None] - scores[None, :]).masked_fill(~better, 0.0)

@@ -98,6 +98,16 @@ def test_ranknet_by_hand() -> None:
     assert ranknet(*batch([0.0, 0.0, math.log(3), 1.0, 2.0], [2.0, 1.0, 0.0, 1.0, 1.0], [0, 0, 0, 1, 1])).item() == pytest.approx(expected)
 
 
+def test_an_item_without_a_target_teaches_ranknet_nothing() -> None:
+    scores, targets, groups, number = batch([0.0, 1.0, 9.0], [1.0, 0.0, math.nan], [0, 0, 0])
+    scores.requires_grad_()
+    loss = ranknet(scores, targets, groups, number)
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(1 + math.e))
+    assert scores.grad is not None
+    assert scores.grad[2].item() == 0.0
+
+
 @pytest.mark.parametrize("name", sorted({*LOSSES} - {"ranknet"}))  # ranknet has no least value: wider margins always cost less
 def test_a_loss_is_least_where_the_student_is_the_teacher(name: str) -> None:
     targets = torch.tensor([0.9, 0.5, 0.1, 0.7, 0.2])

@@ -176,7 +176,7 @@ def test_a_student_reads_no_more_tokens_than_its_encoder(toy: Toy, tmp_path: Pat
 
 def test_the_anchor_is_added_to_the_loss() -> None:
     values = np.array([0.5, 0.0, 1.0], np.float32)
-    lessons = Lessons(pa.table({}), np.array([4, 4, 7]), values, values, np.zeros(3, bool), {})
+    lessons = Lessons(pa.table({}), np.array([4, 4, 7]), values, values, values, np.zeros(3, bool), {})
     scores = torch.tensor([1.0, 0.0, 2.0])
     # residuals 1/2, 0 | 1: margin-MSE of the first query is (1/2 - 0)^2 = 1/4, the second has no pair; pointwise (1/4 + 0 + 1) / 3 = 5/12
     for weight, expected in ((0.0, 0.25), (0.6, 0.5)):
@@ -184,11 +184,43 @@ def test_the_anchor_is_added_to_the_loss() -> None:
         assert float(loss) == pytest.approx(expected)
 
 
+def test_the_order_of_human_grades_is_added_to_the_loss() -> None:
+    values, judged = np.array([0.5, 0.0, 1.0, 0.0], np.float32), np.array([0.0, 1.0, np.nan, 0.3], np.float32)
+    lessons = Lessons(pa.table({}), np.array([4, 4, 4, 7]), values, values, judged, np.zeros(4, bool), {})
+    scores = torch.tensor([1.0, 0.0, 0.5, 0.0])
+    alone = float(step._loss(TrainStudentConfig(), scores, lessons, np.arange(4)))
+    # of the three items of the first query two are judged, and the better one is a margin of 1 behind: ln(1 + e^(1 / temperature))
+    for temperature, cost in ((1.0, np.log(1 + np.e)), (0.5, np.log(1 + np.exp(2)))):
+        config = TrainStudentConfig(judgment_weight=0.5, judgment_temperature=temperature)
+        assert float(step._loss(config, scores, lessons, np.arange(4))) - alone == pytest.approx(0.5 * cost, abs=1e-6)
+
+
+def test_human_grades_pull_a_student_away_from_its_teacher(toy: Toy, tmp_path: Path, bi_encoder: tuple[Path, Report]) -> None:
+    """The toy's teacher likes overlap; people here grade the opposite, which vectors of one network can only follow half-way."""
+    right = tables.read_table(toy.soft_targets, "soft_targets")
+    gains = np.round(1.0 - right["score"].to_numpy(), 3)
+    columns = {"grade": np.rint(2 * gains).astype(np.int32), "gain": gains, "split": ["train"] * len(right)}
+    judged = pa.table({"query_id": right["query_id"], "item_id": right["item_id"], "judged_at": pa.nulls(len(right), pa.date32()), **columns})
+    tables.write_table(str(tmp_path / "judgments"), "judgments", judged)
+    settings = {"architecture": "bi_encoder", "num_epochs": 2, "judgment_weight": 20.0}
+    report = run(
+        TrainStudentConfig(**FAST | settings), **toy.inputs(), judgments=str(tmp_path / "judgments"), model=str(tmp_path / "m"),
+        tracker=NullTracker(),
+    )  # fmt: skip
+    assert report.metrics["num_judged_pairs"] == 2400
+    assert report.metrics["validation.pairwise_agreement"] < bi_encoder[1].metrics["validation.pairwise_agreement"] - 0.2
+
+
+def test_a_weight_without_human_grades_is_refused(toy: Toy, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"judgment_weight = 0\.5 needs human grades; give the judgments table \(--judgments\)"):
+        train(toy, tmp_path / "m", judgment_weight=0.5)
+
+
 @pytest.mark.parametrize("architecture", ["cross_encoder", "bi_encoder"])
 def test_predictions_are_made_without_dropout_and_leave_training_as_it_was(toy: Toy, architecture: str) -> None:
     texts = tuple(column[:40] for column in texts_of(toy))
     spec = ModelSpec(architecture, 24)
-    lessons = Lessons(pa.table({}), np.zeros(40, int), np.arange(40.0), np.arange(40.0), np.zeros(40, bool), {})
+    lessons = Lessons(pa.table({}), np.zeros(40, int), np.arange(40.0), np.arange(40.0), np.zeros(40), np.zeros(40, bool), {})
     parts = (load_model(Path(toy.encoder), spec), load_tokenizer(Path(toy.encoder)), texts, lessons)
     student = step._build(TrainStudentConfig(architecture=architecture, dropout=0.5), spec, *parts)
     student.train()

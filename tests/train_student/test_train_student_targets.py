@@ -37,6 +37,21 @@ def test_rows_are_joined_by_pair_id_and_everything_dropped_is_counted() -> None:
     assert len({*lessons.query[lessons.training()]} & {*lessons.query[lessons.validation()]}) == 0
 
 
+def test_human_gains_are_joined_by_query_and_item_and_only_from_split_train() -> None:
+    pairs, labels, queries = tables([2, 2])  # rows q0: i0, i1; q1: i2, i3
+    judgments = pa.table(
+        {
+            "query_id": ["q1", "q0", "q0", "q0"],
+            "item_id": ["i2", "i1", "i2", "i0"],
+            "gain": [0.4, 1.0, 0.7, 0.2],
+            "split": ["train", "train", "train", "dev"],
+        }
+    )
+    lessons = make_lessons(TrainStudentConfig(judgment_weight=1.0), pairs, labels, queries, judgments)
+    np.testing.assert_allclose(lessons.judged, [np.nan, 1.0, 0.4, np.nan], rtol=1e-6)
+    assert np.isnan(make_lessons(TrainStudentConfig(), pairs, labels, queries).judged).all()
+
+
 def test_single_items_are_kept_for_a_pointwise_part() -> None:
     for settings in ({"loss": "pointwise_mse"}, {"pointwise_weight": 0.1}):
         lessons = make_lessons(TrainStudentConfig(**settings), *tables([3, 1, 2]))
@@ -58,7 +73,7 @@ def test_probability_target_is_the_gain() -> None:
 def test_spread_is_taken_within_queries() -> None:
     # without its query's mean: (1, 3) -> (-1, 1), (10, 11) -> (-1/2, 1/2); from -1 to 1
     targets = np.array([1.0, 10.0, 3.0, 11.0])
-    assert Lessons(pa.table({}), np.array([0, 1, 0, 1]), targets, targets, np.zeros(4, bool), {}).spread() == 2.0
+    assert Lessons(pa.table({}), np.array([0, 1, 0, 1]), targets, targets, targets, np.zeros(4, bool), {}).spread() == 2.0
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from components.shared.errors import InputError
 from components.shared.models import folder
-from components.shared.models.scoring import Scorer
 from components.train_teacher.config import TrainTeacherConfig
-from components.train_teacher.examples import Batch, Examples, Sources, Tables, held_out_queries, identity_of, own_similarities, read_tables
+from components.train_teacher.examples import Examples, Sources, Tables, held_out_queries, identity_of, read_tables
 from components.train_teacher.fine_tuning import World, teacher_spec
 from components.train_teacher.objective import Objective
 
@@ -29,7 +28,7 @@ def tables(shop: dict[str, str]) -> Tables:
 @pytest.fixture(scope="module")
 def examples(shop: dict[str, str], tables: Tables) -> Examples:
     path = folder.fetch(shop["encoder"])
-    return Examples.of(tables, teacher_spec(path, CONFIG, tables.card.gains()), shop["encoder"], folder.load_tokenizer(path), CONFIG)
+    return Examples.of(tables, teacher_spec(path, CONFIG, tables.card.gains()), folder.load_tokenizer(path), CONFIG)
 
 
 def test_only_split_train_is_read_and_queries_are_held_out_whole(tables: Tables) -> None:
@@ -51,10 +50,10 @@ def test_some_queries_are_always_left_to_train_on(num_queries: int, share: float
 
 def test_each_pair_is_shown_once_an_epoch_with_or_without_neighbors(examples: Examples) -> None:
     for epoch in range(3):
-        rows = np.concatenate([one.rows for one in examples.batches(epoch, CONFIG)])
+        rows = np.concatenate(examples.batches(epoch, CONFIG))
         assert sorted(examples.pairs_of(rows)) == list(range(108))
         assert 0.3 < (rows >= 108).mean() < 0.7
-    again = np.concatenate([one.rows for one in examples.batches(2, CONFIG)])
+    again = np.concatenate(examples.batches(2, CONFIG))
     np.testing.assert_array_equal(rows, again)
 
 
@@ -79,7 +78,7 @@ def test_without_neighbors_there_is_one_variant(shop: dict[str, str]) -> None:
     config = CONFIG.model_copy(update={"num_neighbors": 0})
     tables = read_tables(Sources(**{**shop, "neighbors": ""}), config)
     path = folder.fetch(shop["encoder"])
-    examples = Examples.of(tables, teacher_spec(path, config, tables.card.gains()), shop["encoder"], folder.load_tokenizer(path), config)
+    examples = Examples.of(tables, teacher_spec(path, config, tables.card.gains()), folder.load_tokenizer(path), config)
     assert examples.num_variants == 1
     assert len(examples.encoded.lengths) == 108
 
@@ -97,7 +96,7 @@ class Constant(torch.nn.Module):
 
 def test_the_objective_of_equal_logits_is_known(examples: Examples) -> None:
     # equal logits: cross-entropy ln 3 whatever the target; walmart: t = (0 + .5 + 1) / 3 = .5, so ln 2 whatever the target
-    batch = Batch(np.arange(20), warm_start=False)
+    batch = np.arange(20)
     for folding, expected in (("card", np.log(3)), ("grades", np.log(3)), ("walmart", np.log(2))):
         gains = [0.0, 0.5, 1.0]
         objective = Objective(examples, gains, CONFIG.model_copy(update={"folding": folding}), torch.device("cpu"))
@@ -119,7 +118,7 @@ class Answers(torch.nn.Module):
 def test_the_ranking_loss_is_added_by_its_weight(examples: Examples) -> None:
     assert examples.grades[:3].tolist() == [2, 1, 0]  # three items of one query
     logits = [[0.0, 0.0, 0.0], [0.0, 0.0, np.log(2.0)], [np.log(2.0), 0.0, 0.0]]
-    batch = Batch(np.arange(3), warm_start=False)
+    batch = np.arange(3)
 
     def loss(weight: float) -> float:
         config = CONFIG.model_copy(update={"ranking_weight": weight})
@@ -129,36 +128,24 @@ def test_the_ranking_loss_is_added_by_its_weight(examples: Examples) -> None:
     assert loss(3.0) - loss(0.0) == pytest.approx(3.0 * (np.log(8 / 3) + np.log(8 / 5) + np.log(34 / 25)) / 3, abs=1e-5)
 
 
-def test_the_warm_start_compares_margins_with_the_encoders(examples: Examples) -> None:
-    chosen = replace(examples, similarities=np.array([1.0, 0.25, *[0.0] * 214], np.float32))
-    objective = Objective(chosen, [0.0, 0.5, 1.0], CONFIG, torch.device("cpu"))
-    loss = objective(Answers([[0.0, 0.0, 0.0], [0.0, 0.0, np.log(2.0)]]), Batch(np.arange(2), warm_start=True))
-    # margins: 0 - ln(5/3) against 1 - .25
-    assert float(loss) == pytest.approx((np.log(5 / 3) + 0.75) ** 2, abs=1e-5)
+def test_a_teacher_that_reads_separately_learns_by_the_order_alone(examples: Examples) -> None:
+    objective = Objective(examples, [0.0, 0.5, 1.0], CONFIG.model_copy(update={"reading": "separate"}), torch.device("cpu"))
+    # grades 2, 1, 0 with scores 1, 2, 0: differences -1, 1 and 2 of the better to the worse
+    loss = float(objective(Answers([[1.0], [2.0], [0.0]]), np.arange(3)))
+    assert loss == pytest.approx((np.log(1 + np.e) + np.log(1 + np.exp(-1)) + np.log(1 + np.exp(-2))) / 3, abs=1e-6)
 
 
-def test_what_the_warm_start_imitates_is_the_encoders_cosine(shop: dict[str, str], random_encoder: str) -> None:
-    left, right = ["query: red shoes", "query: blue cup", "query: blue cup"], ["title: red shoes", "title: red shoes", "title: blue cup"]
-    cosines = Scorer(random_encoder).scores(left, right)
-    exact = CONFIG.model_copy(update={"precision": "fp32"})
-    np.testing.assert_allclose(own_similarities(random_encoder, left, right, 64, exact), cosines / cosines.std(), rtol=1e-4)
-    with pytest.raises(InputError, match=r"gives all pairs the similarity 0\.99"):
-        own_similarities(shop["encoder"], left, right, 64, exact)
-
-
-def test_batches_of_a_query_show_all_its_items_alike(examples: Examples) -> None:
-    config = CONFIG.model_copy(update={"warm_start_epochs": 1})
-    assert {one.warm_start for one in examples.batches(0, config)} == {True}
-    assert {one.warm_start for one in examples.batches(1, config)} == {False}
-    ranked = examples.batches(1, config.model_copy(update={"ranking_weight": 1.0}))
-    for batch in [*examples.batches(0, config), *ranked]:
-        queries = examples.query[examples.pairs_of(batch.rows)]
-        assert 2 <= len(batch) <= 16
+@pytest.mark.parametrize("settings", [{"ranking_weight": 1.0}, {"reading": "separate"}])
+def test_batches_of_a_query_show_all_its_items_alike(examples: Examples, settings: dict[str, Any]) -> None:
+    batches = examples.batches(1, CONFIG.model_copy(update={**settings, "items_per_query": 6}))
+    for batch in batches:
+        queries = examples.query[examples.pairs_of(batch)]
+        assert 6 <= len(batch) <= 12
         for name in np.unique(queries):
-            shown = batch.rows[queries == name] >= 108
-            assert len(shown) > 1
+            shown = batch[queries == name] >= 108
+            assert len(shown) >= 6  # a query's 12 items are dealt into two groups, which may meet in one batch
             assert shown.all() or not shown.any()
-    rows = np.concatenate([one.rows for one in ranked])
+    rows = np.concatenate(batches)
     assert sorted(examples.pairs_of(rows)) == list(range(108))
     assert 0 < (rows >= 108).mean() < 1
 
@@ -166,7 +153,7 @@ def test_batches_of_a_query_show_all_its_items_alike(examples: Examples) -> None
 @pytest.mark.parametrize("num_rows", [1, 2, 5, 16])
 def test_processes_together_see_the_whole_batchs_mean(examples: Examples, num_rows: int) -> None:
     objective = Objective(examples, [0.0, 0.4, 1.0], CONFIG, torch.device("cpu"))
-    batch, model = Batch(np.arange(num_rows) * 7 % 108, warm_start=False), Constant([0.3, -0.2, 1.0])
+    batch, model = np.arange(num_rows) * 7 % 108, Constant([0.3, -0.2, 1.0])
     parts = [World(rank, 3).share_of(batch) for rank in range(3)]
     together = sum(float(objective(model, mine)) * weight for mine, weight in parts) / 3
     assert together == pytest.approx(float(objective(model, batch)), rel=1e-6)

@@ -61,19 +61,37 @@ def test_other_foldings_learn_too(shop: dict[str, str], tmp_path: Path, folding:
     assert folder.read_spec(tmp_path / "m").gains == ([0.0, 0.5, 1.0] if folding == "walmart" else [0.0, 0.4, 1.0])
 
 
-def test_the_warm_start_comes_first_and_is_learnt(shop: dict[str, str], random_encoder: str, tmp_path: Path) -> None:
-    train(
-        {**shop, "encoder": random_encoder}, tmp_path / "m", warm_start_epochs=60, ranking_weight=0.5, num_epochs=20, neighbor_dropout=0.0
-    )
-    losses = np.reshape(losses_of(tmp_path / "m"), (80, -1)).mean(axis=1)
-    assert losses[57:60].mean() < 0.6 * losses[:3].mean()
-    assert losses[77:].mean() < 0.9 * losses[60:63].mean()
+SEPARATE: dict[str, Any] = {"reading": "separate", "num_epochs": 30}
 
 
-def test_a_teacher_has_no_similarity_to_start_from(shop: dict[str, str], tmp_path: Path) -> None:
-    train(shop, tmp_path / "m")
-    with pytest.raises(InputError, match=r"'warm_start_epochs': .* is a teacher, which reads jointly already; set 0"):
-        train({**shop, "encoder": str(tmp_path / "m")}, tmp_path / "n", warm_start_epochs=1)
+def test_a_teacher_that_reads_separately_learns_order_and_grades(shop: dict[str, str], random_encoder: str, tmp_path: Path) -> None:
+    report = train({**shop, "encoder": random_encoder}, tmp_path / "m", **SEPARATE)
+    losses = np.reshape(losses_of(tmp_path / "m"), (30, -1)).mean(axis=1)
+    assert losses[-3:].mean() < 0.5 * losses[0]
+    spec = folder.read_spec(tmp_path / "m")
+    assert not spec.reads_jointly()
+    assert (len(spec.offsets), spec.slope > 0) == (3, True)
+    right = ["title: red shoes | color: red", "title: blue shoes | color: blue", "title: green cup | color: green"]
+    scorer = Scorer(str(tmp_path / "m"))
+    probabilities, scores = scorer.probabilities(["query: red shoes"] * 3, right), scorer.scores(["query: red shoes"] * 3, right)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(scores, probabilities.astype(np.float64) @ [0.0, 0.4, 1.0], atol=1e-9)
+    assert scores[0] > scores[1] > scores[2]
+    assert report.metrics["validation.mse_over_variance"] < 1
+
+
+def test_a_teacher_that_reads_separately_can_be_trained_on(shop: dict[str, str], random_encoder: str, tmp_path: Path) -> None:
+    train({**shop, "encoder": random_encoder}, tmp_path / "m", reading="separate")
+    assert train({**shop, "encoder": str(tmp_path / "m")}, tmp_path / "n", reading="separate").kept == 108
+    train(shop, tmp_path / "joint")
+    with pytest.raises(InputError, match=r"'reading': .* is a teacher that reads jointly; set 'joint', or start from an encoder"):
+        train({**shop, "encoder": str(tmp_path / "joint")}, tmp_path / "o", reading="separate")
+
+
+def test_separate_reading_is_refused_where_it_was_not_built(shop: dict[str, str]) -> None:
+    for more in ({"lora_rank": 4}, {"num_processes": 2}, {"zero_stage": 1}):
+        with pytest.raises(ValueError, match="set lora_rank 0, num_processes 1 and zero_stage 0"):
+            TrainTeacherConfig(reading="separate", **more)
 
 
 def test_same_seed_same_bytes(shop: dict[str, str], tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Is the student better than BM25 and the untrained encoder on real judgments? Cross-validation by query over train and dev.
 
-    python benchmarks/esci_cross_validation.py [--data ../shared/data/esci] [--folds 3] [--only 1] [--set pool.size_factor=4 ...]
+    python benchmarks/esci_cross_validation.py [--data ../shared/data/esci] [--folds 3] [--only 1] [--arms with_evidence] [--set ...]
 
 Fold 0 is the data set's own split: trained on train, evaluated on dev. The recipe's settings were chosen on it, so it is evaluated on
 demand only (`--only 0 1 2`). The other folds divide the train queries, which no recipe setting was chosen on: each is evaluated once, by
@@ -114,13 +114,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/esci")
     parser.add_argument("--folds", type=int, default=3, help="2 or more; fold 0 is the data set's own split")
     parser.add_argument("--only", type=int, nargs="+", default=[], metavar="FOLD", help="these folds; default: all but 0")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="so that two arms can run at the same time")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     given = parser.parse_args()
     if given.folds < 2:
         parser.error("--folds must be 2 or more: fold 0 is the data set's own split")
     folds = folds_of(given.data, given.folds)
     machine, seconds, arms = describe_machine(), {}, {}
-    for arm, hide in ARMS.items():
+    for arm, hide in ((arm, ARMS[arm]) for arm in given.arms):
         parts = {}
         for fold in given.only or range(1, given.folds):
             data = fold_data(given.data, PLACE / f"data-{given.folds}-{fold}", fold, folds)

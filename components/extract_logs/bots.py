@@ -1,9 +1,8 @@
 """Clients that are not shoppers: programs that search, scrape or click."""
 
 import ibis
-from ibis import _
 
-from components.extract_logs.cleaning import inside
+from components.extract_logs.columns import _, inside
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.staging import CLICK, IMPRESSION
 from components.extract_logs.window import Window

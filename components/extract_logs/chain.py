@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 import ibis
 import numpy as np
 import pyarrow as pa
-from ibis import _
 
 from components.extract_logs import cleaning, frequencies, interactions
 from components.extract_logs.bots import find_bots
+from components.extract_logs.columns import _
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.warehouse import Warehouse
 from components.extract_logs.window import Window

@@ -8,9 +8,9 @@ From here on a search, a client, a session and an item are codes (`codes.py`); n
 
 import ibis
 import pyarrow as pa
-from ibis import _
 
 from components.extract_logs.codes import hex_codes, mix_ids
+from components.extract_logs.columns import _, inside
 from components.extract_logs.window import Window
 from components.shared.schema import ACTIONS
 
@@ -86,8 +86,3 @@ def publish_events(rows: pa.Table) -> pa.Table:
         "timestamp": columns["us"].cast(pa.timestamp("us", tz="UTC")), "action": pa.array(ACTIONS).take(columns["action"]),
         "item_id": columns["item"], "position": columns["position"],
     })  # fmt: skip
-
-
-def inside(window: Window) -> ibis.Value:
-    """Whether `us` lies in the window."""
-    return (_.us >= window.start_us) & (_.us < window.end_us)

@@ -4,7 +4,7 @@ After staging, a search, a client, a session and an item are 64-bit codes: the f
 (RFC 2104) as a signed number, because not every engine has unsigned ones.
 """
 
-import hmac
+import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -17,9 +17,17 @@ _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)  
 
 def encoder(salt: bytes) -> Callable[[pa.ChunkedArray], pa.Array]:
     """The function from names [rows] to codes [rows] (int64); no name may be null."""
+    key = (hashlib.sha256(salt).digest() if len(salt) > 64 else salt).ljust(64, b"\0")
+    inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in key)) for pad in (0x36, 0x5C))  # `hmac` takes twice as long a name
+
+    def code(name: bytes) -> bytes:
+        once, twice = inner.copy(), outer.copy()
+        once.update(name)
+        twice.update(once.digest())
+        return twice.digest()[:8]
 
     def encode(names: pa.ChunkedArray) -> pa.Array:
-        digests = b"".join([hmac.digest(salt, name, "sha256")[:8] for name in names.cast(pa.binary()).to_pylist()])
+        digests = b"".join([code(name) for name in names.cast(pa.binary()).to_pylist()])
         return pa.array(np.frombuffer(digests, ">i8").astype(np.int64))
 
     return encode

@@ -1,9 +1,8 @@
 """How often a query was typed, whether it may leave the warehouse, and whether it is head, torso or tail."""
 
 import ibis
-from ibis import _
 
-from components.extract_logs.cleaning import inside
+from components.extract_logs.columns import _, inside
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.window import Window
 
@@ -52,7 +51,13 @@ def list_queries(ranked: ibis.Table, judged: ibis.Table) -> ibis.Table:
     counts = ranked.select("query", searches="frequency", place="segment")
     ours = judged.drop("frequency", "segment").left_join(counts, "query")
     ours = ours.select(
-        "query_id", "query_text", "query", frequency=_.searches.fill_null(0), segment=_.place.fill_null("unseen"), kind="kind", split="split"
+        "query_id",
+        "query_text",
+        "query",
+        frequency=_.searches.fill_null(0),
+        segment=_.place.fill_null("unseen"),
+        kind="kind",
+        split="split",
     )
     none = ibis.null("string")
     found = ranked.filter(~_.judged, _.frequency > 0)

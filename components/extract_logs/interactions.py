@@ -4,8 +4,8 @@ import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from ibis import _
 
+from components.extract_logs.columns import _
 from components.extract_logs.propensity import NUM_POSITIONS
 from components.extract_logs.staging import ADD_TO_CART, CLICK, IMPRESSION, PURCHASE
 from components.extract_logs.window import DAY_US

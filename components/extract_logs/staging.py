@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import duckdb
 import ibis
-from ibis import _
 
 from components.extract_logs import sources
+from components.extract_logs.columns import _
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.window import FIRST_DAY
 from components.shared.schema import ACTIONS
@@ -46,18 +46,18 @@ def read_log(connection: duckdb.DuckDBPyConnection, events: Sequence[str], queri
 
 def judge_rows(read: ibis.Table, config: ExtractLogsConfig) -> ibis.Table:
     """query_id, client, session, us, action (index into ACTIONS), item_id, position, text, fault (null for a well-formed row)."""
-    action = read.name.cases(*((theirs, ACTIONS.index(ours)) for theirs, ours in sorted(config.action_names.items())))
+    action = _.name.cases(*((theirs, ACTIONS.index(ours)) for theirs, ours in sorted(config.action_names.items())))
     rows = read.mutate(action=action.cast("int8"))
-    is_impression = rows.action.fill_null(-1) == IMPRESSION
+    is_impression = _.action.fill_null(-1) == IMPRESSION
     fault = ibis.cases(
-        (rows.is_blank, "unreadable"),
-        (rows.name.isin(config.ignored_actions) & rows.action.isnull(), IGNORED),
-        (rows.query_id.isnull(), "no_query_id"),
-        (rows.action.isnull(), "unknown_action"),
-        (rows.item_id.isnull(), "empty_item"),
-        (is_impression & ~rows.has_position, "bad_position"),
-        (rows.has_position & ~rows.position.between(1, MAX_POSITION).fill_null(False), "bad_position"),
-        (rows.us.isnull(), "bad_timestamp"),
+        (_.is_blank, "unreadable"),
+        (_.name.isin(config.ignored_actions) & _.action.isnull(), IGNORED),
+        (_.query_id.isnull(), "no_query_id"),
+        (_.action.isnull(), "unknown_action"),
+        (_.item_id.isnull(), "empty_item"),
+        (is_impression & ~_.has_position, "bad_position"),
+        (_.has_position & ~_.position.between(1, MAX_POSITION).fill_null(False), "bad_position"),
+        (_.us.isnull(), "bad_timestamp"),
     )
     return rows.select("query_id", "client", "session", "us", "action", "item_id", _.position.cast("int32"), "text", fault=fault)
 
@@ -80,18 +80,19 @@ def find_searches(read: ibis.Table, staged: ibis.Table) -> ibis.Table:
     )
     both = latest.outer_join(seen, "query_id", rname="seen_{name}")
     return both.select(
-        query_id=ibis.coalesce(both.query_id, both.seen_query_id),
-        text=ibis.coalesce(both.text, both.seen_text),
-        us=ibis.coalesce(both.us.nullif(0), both.seen_us),
-        client=ibis.coalesce(both.client.nullif(""), both.seen_client),
+        query_id=ibis.coalesce(_.query_id, _.seen_query_id),
+        text=ibis.coalesce(_.text, _.seen_text),
+        us=ibis.coalesce(_.us.nullif(0), _.seen_us),
+        client=ibis.coalesce(_.client.nullif(""), _.seen_client),
     ).filter(_.text.notnull())
 
 
 def count_searches(read: ibis.Table) -> ibis.Table:
-    """One row: rows of the log that were read, unusable (no id, no text) or repeated."""
+    """One row `searches.*`: rows of the log that were read, unusable (no id, no text) or repeated."""
     usable = _.query_id.notnull() & _.text.notnull()
     counts = read.agg(read=_.count(), usable=_.count(where=usable), unlike=_.query_id.nunique(where=usable))
-    return counts.select("read", unusable=_.read - _.usable, repeated=_.usable - _.unlike)
+    names = {"read": _.read, "unusable": _.read - _.usable, "repeated": _.usable - _.unlike}
+    return counts.select(**{f"searches.{name}": count for name, count in names.items()})
 
 
 def count_faults(staged: ibis.Table) -> ibis.Table:

@@ -4,10 +4,10 @@ import logging
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
-from ibis import _
 
 from components.extract_logs import chain, codes, phrases, privacy, propensity, sources, staging
 from components.extract_logs.bots import RULES
+from components.extract_logs.columns import _
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.warehouse import Warehouse, open_warehouse
 from components.extract_logs.window import DAY_US, Window, parse_date, partitions_of, resolve_window
@@ -142,14 +142,14 @@ def _propensities(warehouse: Warehouse, config: ExtractLogsConfig) -> tuple[np.n
 def _metrics(warehouse: Warehouse, window: Window, faults: dict[str, int]) -> dict[str, float]:
     typed, counted, bots, shown = (warehouse.table(name) for name in ("typed", "counted", "bots", "shown"))
     scrubbed = typed.inner_join(warehouse.table("phrases").filter(~_.judged), "phrase")
-    counts = {
-        "searches.known": typed.count(),
-        "searches.kept": counted.filter(_.reason.isnull()).frequency.sum(),
-        **{f"bots.{rule}": bots.filter(_[rule]).count() for rule in RULES},
-        **{f"scrubbed.{kind}": scrubbed.filter(_.query.contains(f"<{kind}>")).count() for kind in privacy.KINDS},
-        "days_with_events": shown.day.nunique(),
-    }
-    metrics = {name: float(warehouse.number(value)) for name, value in counts.items()}
+    relations = (
+        typed.agg(**{"searches.known": _.count()}),
+        counted.filter(_.reason.isnull()).agg(**{"searches.kept": _.frequency.sum()}),
+        bots.agg(**{f"bots.{rule}": _.count(where=_[rule]) for rule in RULES}),
+        scrubbed.agg(**{f"scrubbed.{kind}": _.count(where=_.query.contains(f"<{kind}>")) for kind in privacy.KINDS}),
+        shown.agg(days_with_events=_.day.nunique()),
+        staging.count_searches(warehouse.table("logged")),
+    )
+    metrics = {name: float(count or 0) for relation in relations for name, count in warehouse.rows(relation)[0].items()}
     metrics |= {f"malformed.{fault}": float(count) for fault, count in faults.items() if fault not in ("", staging.IGNORED)}
-    searches = warehouse.rows(staging.count_searches(warehouse.table("logged")))[0]
-    return metrics | {f"searches.{name}": float(count) for name, count in searches.items()} | {"days": float(window.days)}
+    return metrics | {"days": float(window.days)}

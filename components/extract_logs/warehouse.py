@@ -14,6 +14,7 @@ import duckdb
 import ibis
 import pyarrow as pa
 
+from components.extract_logs.columns import _
 from components.shared import storage, text
 from components.shared.errors import InputError, TemporaryError
 
@@ -26,15 +27,19 @@ class Warehouse:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self.sql = connection
         self._backend = ibis.duckdb.from_connection(connection)
+        self._tables: dict[str, ibis.Table] = {}
 
     def table(self, name: str) -> ibis.Table:
         """A table or view that exists."""
-        return self._backend.table(name)
+        if name not in self._tables:
+            self._tables[name] = self._backend.table(name)
+        return self._tables[name]
 
     def keep(self, name: str, relation: ibis.Table) -> ibis.Table:
         """Compute a relation once, as a table."""
         self.sql.execute(f'CREATE TABLE "{name}" AS {self._backend.compile(relation)}')
-        return self.table(name)
+        self._tables[name] = ibis.table(relation.schema(), name=name)
+        return self._tables[name]
 
     def put(self, name: str, rows: pa.Table) -> ibis.Table:
         """A small Arrow table as a table."""
@@ -46,7 +51,7 @@ class Warehouse:
     def encode(self, name: str, names: ibis.Table, encode: Callable[[pa.ChunkedArray], pa.Array]) -> ibis.Table:
         """Table (name, code) of the distinct texts in the one column of `names`, by our own function."""
         self.sql.create_function(f"encode_{name}", encode, ["VARCHAR"], "BIGINT", type="arrow")  # type: ignore[arg-type]
-        distinct = self._backend.compile(names.rename(name=names.columns[0]).filter(ibis._.name.notnull()).distinct())
+        distinct = self._backend.compile(names.rename(name=names.columns[0]).filter(_.name.notnull()).distinct())
         self.sql.execute(f'CREATE TABLE "{name}" AS SELECT name, encode_{name}(name) AS code FROM ({distinct})')
         return self.table(name)
 

@@ -16,7 +16,7 @@ def count_queries(
     """
     shoppers = typed.filter(inside(window)).anti_join(bots, "client")
     counts = shoppers.group_by("phrase").agg(searches=_.count(), typists=_.client.nunique())
-    evaluated = hidden.select("query", evaluated=True)
+    evaluated = hidden.select("query", evaluated=ibis.literal(True))
     rows = phrases.left_join(counts, "phrase").left_join(evaluated, "query")
     frequency, clients = _.searches.fill_null(0), _.typists.fill_null(0)
     reason = ibis.cases(

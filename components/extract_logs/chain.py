@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-import ibis
 import numpy as np
 import pyarrow as pa
 
@@ -24,7 +23,7 @@ def encode_names(warehouse: Warehouse, encode: Callable[[pa.ChunkedArray], pa.Ar
 
 
 def clean_events(warehouse: Warehouse, config: ExtractLogsConfig, window: Window) -> dict[str, int]:
-    """Tables `typed`, `known`, `suspects`, `bots`, `counted`; returns the dropped rows by reason."""
+    """Tables `typed`, `known`, `suspects`, `bots`, `counted` and views `events`, `kept`; returns the dropped rows by reason."""
     staged, searches, spellings, ids, people, things, phrases, hidden = (
         warehouse.table(name) for name in ("staged", "searches", "spellings", "ids", "people", "things", "phrases", "hidden")
     )
@@ -32,18 +31,19 @@ def clean_events(warehouse: Warehouse, config: ExtractLogsConfig, window: Window
     known = warehouse.keep("known", cleaning.know_events(staged, typed, people, things))
     num_sound, num_known = warehouse.number(staged.filter(_.fault.isnull()).count()), warehouse.number(known.count())
     warehouse.drop("staged", "searches", "spellings", "ids")
-    events = cleaning.deduplicate(known, warehouse.keep("suspects", cleaning.find_suspects(known)))
+    events = warehouse.view("events", cleaning.deduplicate(known, warehouse.keep("suspects", cleaning.find_suspects(known))))
     bots = warehouse.keep("bots", find_bots(typed, events, config, window))
-    warehouse.keep("counted", frequencies.count_queries(phrases, typed, bots, hidden, config, window))
-    found = warehouse.rows(_judged(warehouse, window).group_by("fate").agg(rows=_.count()))
-    fates = {row["fate"]: row["rows"] for row in found}
+    counted = warehouse.keep("counted", frequencies.count_queries(phrases, typed, bots, hidden, config, window))
+    judged = warehouse.view("judged_events", cleaning.judge_events(events, counted, bots, window))
+    warehouse.view("kept", cleaning.keep_events(judged))
+    fates = {row["fate"]: row["rows"] for row in warehouse.rows(judged.group_by("fate").agg(rows=_.count()))}
     dropped = {"unknown_query": num_sound - num_known, "duplicate": num_known - sum(fates.values())}
     return dict.fromkeys(cleaning.REASONS, 0) | dropped | {fate: count for fate, count in fates.items() if fate}
 
 
-def show_items(warehouse: Warehouse, window: Window) -> None:
+def show_items(warehouse: Warehouse) -> None:
     """Table `shown`."""
-    warehouse.keep("shown", interactions.show_items(cleaning.keep_events(_judged(warehouse, window))))
+    warehouse.keep("shown", interactions.show_items(warehouse.table("kept")))
 
 
 def count_interactions(warehouse: Warehouse, propensities: np.ndarray) -> None:
@@ -52,10 +52,9 @@ def count_interactions(warehouse: Warehouse, propensities: np.ndarray) -> None:
     warehouse.keep("counts", interactions.count_interactions(warehouse.table("shown"), weights))
 
 
-def publish_events(warehouse: Warehouse, window: Window) -> Iterator[pa.Table]:
+def publish_events(warehouse: Warehouse) -> Iterator[pa.Table]:
     """The rows of table `events`."""
-    kept = cleaning.keep_events(_judged(warehouse, window))
-    rows = cleaning.list_events(kept, warehouse.table("phrases"), warehouse.table("things"))
+    rows = cleaning.list_events(warehouse.table("kept"), warehouse.table("phrases"), warehouse.table("things"))
     return map(cleaning.publish_events, warehouse.stream(rows))
 
 
@@ -69,8 +68,3 @@ def publish_queries(warehouse: Warehouse, config: ExtractLogsConfig) -> Iterator
     """The rows of table `queries`."""
     ranked = frequencies.rank_queries(warehouse.table("counted"), config)
     return warehouse.stream(frequencies.list_queries(ranked, warehouse.table("judged")))
-
-
-def _judged(warehouse: Warehouse, window: Window) -> ibis.Table:
-    events = cleaning.deduplicate(warehouse.table("known"), warehouse.table("suspects"))
-    return cleaning.judge_events(events, warehouse.table("counted"), warehouse.table("bots"), window)

@@ -59,7 +59,7 @@ def judge_rows(read: ibis.Table, config: ExtractLogsConfig) -> ibis.Table:
         (_.has_position & ~_.position.between(1, MAX_POSITION).fill_null(False), "bad_position"),
         (_.us.isnull(), "bad_timestamp"),
     )
-    return rows.select("query_id", "client", "session", "us", "action", "item_id", _.position.cast("int32"), "text", fault=fault)
+    return rows.select("query_id", "client", "session", "us", "action", "item_id", "text", position=_.position.cast("int32"), fault=fault)
 
 
 def find_searches(read: ibis.Table, staged: ibis.Table) -> ibis.Table:

@@ -65,12 +65,12 @@ def run(
         _name_things(warehouse, config, salt)
         dropped = chain.clean_events(warehouse, config, window)
         LOG.info("dropped %s", dropped)
-        chain.show_items(warehouse, window)
+        chain.show_items(warehouse)
         propensities, metrics = _propensities(warehouse, config)
         chain.count_interactions(warehouse, propensities)
         metrics |= _metrics(warehouse, window, faults)
         written = {
-            events: tables.write_table(events, "events", chain.publish_events(warehouse, window)),
+            events: tables.write_table(events, "events", chain.publish_events(warehouse)),
             interactions: tables.write_table(interactions, "interactions", chain.publish_interactions(warehouse)),
             queries: tables.write_table(queries, "queries", chain.publish_queries(warehouse, config)),
         }

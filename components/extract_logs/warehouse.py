@@ -37,7 +37,14 @@ class Warehouse:
 
     def keep(self, name: str, relation: ibis.Table) -> ibis.Table:
         """Compute a relation once, as a table."""
-        self.sql.execute(f'CREATE TABLE "{name}" AS {self._backend.compile(relation)}')
+        return self._define("TABLE", name, relation)
+
+    def view(self, name: str, relation: ibis.Table) -> ibis.Table:
+        """Name a relation that is cheap enough to be computed whenever it is read."""
+        return self._define("VIEW", name, relation)
+
+    def _define(self, kind: str, name: str, relation: ibis.Table) -> ibis.Table:
+        self.sql.execute(f'CREATE {kind} "{name}" AS {self._backend.compile(relation)}')
         self._tables[name] = ibis.table(relation.schema(), name=name)
         return self._tables[name]
 

@@ -1,46 +1,57 @@
 """Kept events -> what shoppers did with an item under a query on a day, with impressions corrected for position."""
 
-import duckdb
+import ibis
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from components.extract_logs.columns import _
 from components.extract_logs.propensity import NUM_POSITIONS
+from components.extract_logs.staging import ADD_TO_CART, CLICK, IMPRESSION, PURCHASE
 from components.extract_logs.window import DAY_US
 
 _SCALE = 1_000_000_000  # propensities are summed as whole billionths, so that the sum does not depend on the order
 
 
-def show_items(connection: duckdb.DuckDBPyConnection) -> None:
-    """Table `shown`: one row per (search, item) of the kept events.
+def show_items(kept: ibis.Table) -> ibis.Table:
+    """search, phrase, item_id, client, day, seen, clicked, carted, bought, position: one row per (search, item) of the kept events.
 
     Within one search an item is shown at most once and clicked, carted, bought at most once, so clicks never outnumber impressions;
     an item with a click but no recorded impression counts as shown. The day is that of the pair's first event, the position that of
     its highest impression (else of its click; position 1 when none is known, which corrects nothing).
     """
-    connection.execute(
-        f"""CREATE TABLE shown AS
-            SELECT search, phrase, item_id, min(client) AS client, CAST(min(us) // {DAY_US} AS INTEGER) AS day,
-                   bool_or(action = 0) AS seen, bool_or(action = 1) AS clicked, bool_or(action = 2) AS carted,
-                   bool_or(action = 3) AS bought, CAST(coalesce(min(position) FILTER (action = 0), min(position), 1) AS INTEGER) AS position
-            FROM kept GROUP BY search, phrase, item_id"""
-    )
+    is_impression = _.action == IMPRESSION
+    return kept.group_by("search", "phrase", "item_id").agg(
+        client=_.client.min(), day=(_.us.min() // DAY_US).cast("int32"), seen=is_impression.any(), clicked=(_.action == CLICK).any(),
+        carted=(_.action == ADD_TO_CART).any(), bought=(_.action == PURCHASE).any(),
+        position=ibis.coalesce(_.position.min(where=is_impression), _.position.min(), 1).cast("int32"),
+    )  # fmt: skip
 
 
-def count_interactions(connection: duckdb.DuckDBPyConnection, propensities: np.ndarray) -> None:
-    """Table `interactions` from `shown`, with propensities [NUM_POSITIONS]."""
+def weigh_positions(propensities: np.ndarray) -> pa.Table:
+    """place, weight (whole billionths) of propensities [NUM_POSITIONS]."""
     weights = np.rint(propensities * _SCALE).astype(np.int64)
-    connection.register("weights", pa.table({"position": np.arange(1, NUM_POSITIONS + 1, dtype=np.int32), "weight": weights}))
-    connection.execute(
-        f"""CREATE TABLE interactions AS
-            SELECT phrase, item_id, day, count(*) AS impressions, sum(clicked::INTEGER) AS clicks, sum(carted::INTEGER) AS add_to_carts,
-                   sum(bought::INTEGER) AS purchases, count(DISTINCT client) AS clients, sum(weight) AS weight
-            FROM shown JOIN weights ON weights.position = least(shown.position, {NUM_POSITIONS}) GROUP BY phrase, item_id, day"""
-    )
-    connection.unregister("weights")
+    return pa.table({"place": np.arange(1, NUM_POSITIONS + 1, dtype=np.int32), "weight": weights})
 
 
-def interactions_sql() -> str:
-    """The rows of table `interactions`, by query, item and day."""
-    return f"""SELECT query, item_id, DATE '1970-01-01' + day AS day, impressions, clicks, add_to_carts, purchases, interactions.clients,
-                      CAST(weight AS DOUBLE) / {_SCALE} AS corrected_impressions
-               FROM interactions JOIN counted USING (phrase) ORDER BY query, item_id, interactions.day"""
+def count_interactions(shown: ibis.Table, weights: ibis.Table) -> ibis.Table:
+    """phrase, item_id, day with impressions, clicks, add_to_carts, purchases, clients and the summed weight."""
+    placed = shown.mutate(place=ibis.least(_.position, NUM_POSITIONS)).inner_join(weights, "place")
+    return placed.group_by("phrase", "item_id", "day").agg(
+        impressions=_.count(), clicks=_.clicked.sum(), add_to_carts=_.carted.sum(), purchases=_.bought.sum(),
+        clients=_.client.nunique(), weight=_.weight.sum(),
+    )  # fmt: skip
+
+
+def list_interactions(interactions: ibis.Table, phrases: ibis.Table, things: ibis.Table) -> ibis.Table:
+    """The rows of table `interactions` by query, item and day, the sum of weights still whole."""
+    rows = interactions.inner_join(phrases.select("phrase", "query"), "phrase").inner_join(things, [("item_id", "code")])
+    rows = rows.select("query", "day", "impressions", "clicks", "add_to_carts", "purchases", "clients", "weight", item="name")
+    return rows.order_by("query", "item", "day")
+
+
+def publish_interactions(rows: pa.Table) -> pa.Table:
+    """Table `interactions` of rows of `list_interactions`."""
+    corrected = pc.divide(rows["weight"].cast(pa.float64()), float(_SCALE))
+    rows = rows.drop("weight").rename_columns({"item": "item_id"}).append_column("corrected_impressions", corrected)
+    return rows.set_column(rows.column_names.index("day"), "day", rows["day"].cast(pa.date32()))

@@ -57,16 +57,6 @@ def read_salt(variable: str) -> tuple[bytes, bool]:
     return (salt or DEVELOPMENT_SALT).encode(), not salt
 
 
-def define_hash(connection: duckdb.DuckDBPyConnection, salt: bytes) -> None:
-    """SQL macro `hidden(id)`: the first 64 bits of HMAC-SHA-256(salt, id) (RFC 2104) as a number; null for null."""
-    key = (hashlib.sha256(salt).digest() if len(salt) > 64 else salt).ljust(64, b"\0")
-    inner, outer = bytes(byte ^ 0x36 for byte in key), bytes(byte ^ 0x5C for byte in key)
-    connection.execute(
-        f"""CREATE MACRO hidden(id) AS CAST('0x' || left(sha256(
-              from_hex('{outer.hex()}') || from_hex(sha256(from_hex('{inner.hex()}') || encode(id)))), {HASH_CHARS}) AS UBIGINT)"""
-    )
-
-
 def hash_client(salt: bytes, client: str) -> str:
-    """What `hidden` gives, as it stands in table `events`: 16 hex characters."""
+    """A client as it stands in table `events` (`codes.py` does this for whole columns): 16 hex characters."""
     return hmac.new(salt, client.encode(), hashlib.sha256).hexdigest()[:HASH_CHARS]

@@ -4,7 +4,6 @@ import duckdb
 import numpy as np
 
 from components.extract_logs.config import ExtractLogsConfig
-from components.extract_logs.warehouse import rows
 
 NUM_POSITIONS = 1000  # deeper positions count as this one
 NUM_ESTIMATED = 50
@@ -24,8 +23,7 @@ def estimate(connection: duckdb.DuckDBPyConnection, config: ExtractLogsConfig) -
     Haenszel (1959), which stay unbiased when most pairs have few impressions. From the first position without enough clicks on,
     the last estimate goes on with the power law. Never rising, because noise would make a deeper position look better.
     """
-    found = rows(
-        connection,
+    found = connection.execute(
         f"""WITH placed AS (
               SELECT phrase, item_id, position, count(*) AS n, sum(clicked::INTEGER) AS c FROM shown
               WHERE seen AND position <= {NUM_ESTIMATED} GROUP BY phrase, item_id, position)
@@ -33,7 +31,7 @@ def estimate(connection: duckdb.DuckDBPyConnection, config: ExtractLogsConfig) -
                    sum(CAST(round({_SCALE} * (top.c * here.n) / (here.n + top.n)) AS BIGINT)), sum(here.c), sum(top.c)
             FROM placed AS here JOIN placed AS top USING (phrase, item_id)
             WHERE top.position = 1 AND here.position > 1 GROUP BY here.position ORDER BY here.position""",
-    )
+    ).fetchall()
     ratios, last = [1.0], 1
     for position, numerator, denominator, clicks, top_clicks in found:  # at most NUM_ESTIMATED rows
         if position != last + 1 or min(clicks, top_clicks) < config.propensity_min_clicks:

@@ -1,15 +1,17 @@
-"""Files -> typed rows: one `staged` row per event with the code of its fault, one `searches` row per query_id."""
+"""Files -> strict rows: every event with the code of its fault, every search with its text."""
 
 from collections.abc import Sequence
 
 import duckdb
+import ibis
 
 from components.extract_logs import sources
+from components.extract_logs.columns import _
 from components.extract_logs.config import ExtractLogsConfig
-from components.extract_logs.warehouse import rows
-from components.extract_logs.window import DAY_US, FIRST_DAY
+from components.extract_logs.window import FIRST_DAY
 from components.shared.schema import ACTIONS
 
+IMPRESSION, CLICK, ADD_TO_CART, PURCHASE = range(len(ACTIONS))
 IGNORED = "other_action"  # well-formed, but not an action that we count: dropped, not quarantined
 MAX_POSITION = 100_000
 _FIRST_US = f"epoch_us(TIMESTAMP '{FIRST_DAY} 00:00:00')"
@@ -25,72 +27,74 @@ def define_parsers(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def stage_events(connection: duckdb.DuckDBPyConnection, files: Sequence[str], config: ExtractLogsConfig, first_position: int) -> None:
-    """Table `staged`: query_id, client, session, us, action, item_id, position, text, fault (null for a well-formed row)."""
-    known = ", ".join(f"{_quote(theirs)}: {ACTIONS.index(ours)}" for theirs, ours in sorted(config.action_names.items()))
-    ignored = ", ".join(_quote(name) for name in config.ignored_actions) or "''"
-    connection.execute(
-        f"""CREATE TABLE staged AS
-            WITH raw AS ({sources.relation(files, sources.EVENT_PLACES)}),
-            typed AS (
-              SELECT query_id, coalesce(client, session) AS client, session, time, item_id, ordinal, text, action AS name,
-                     map_extract_value(MAP {{{known}}}, action) AS action, moment(time) AS us,
-                     TRY_CAST(ordinal AS INTEGER) + 1 - {first_position} AS position
-              FROM raw)
-            SELECT query_id, client, session, us, CAST(action AS TINYINT) AS action, item_id, CAST(position AS INTEGER) AS position, text,
-              CASE WHEN query_id IS NULL AND name IS NULL AND time IS NULL AND item_id IS NULL AND client IS NULL THEN 'unreadable'
-                   WHEN name IN ({ignored}) AND action IS NULL THEN '{IGNORED}'
-                   WHEN query_id IS NULL THEN 'no_query_id'
-                   WHEN action IS NULL THEN 'unknown_action'
-                   WHEN item_id IS NULL THEN 'empty_item'
-                   WHEN (ordinal IS NULL AND action = 0)
-                     OR (ordinal IS NOT NULL AND coalesce(position NOT BETWEEN 1 AND {MAX_POSITION}, true))
-                     THEN 'bad_position'
-                   WHEN us IS NULL THEN 'bad_timestamp'
-              END AS fault
-            FROM typed"""
-    )
+def read_log(connection: duckdb.DuckDBPyConnection, events: Sequence[str], queries: Sequence[str], first_position: int) -> None:
+    """Views `read_events` and `read_queries`: the rows of the files, parsed where they can be.
 
-
-def stage_searches(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> dict[str, int]:
-    """Table `searches`: number, query_id, text, us, client; one row per query_id that has a text.
-
-    A query_id that is logged several times keeps its latest row. One that is logged only with its events takes the event's
-    own `user_query`, client and first time. Returns the rows of the log that were read, unusable (no id, no text) or repeated.
+    Times are UTC microseconds, positions start at 1; `is_blank` marks a row without anything in it, `has_position` one that says
+    a position, parsable or not.
     """
     connection.execute(
-        f"""CREATE TABLE logged AS SELECT query_id, client, text, moment(time) AS us FROM ({sources.relation(files, sources.QUERY_PLACES)});
-            CREATE TABLE latest AS
-            SELECT query_id, unnest(max({{us: coalesce(us, 0), text: text, client: coalesce(client, '')}}))
-            FROM logged WHERE query_id IS NOT NULL AND text IS NOT NULL GROUP BY query_id"""
+        f"""CREATE VIEW read_events AS
+            SELECT query_id, coalesce(client, session) AS client, session, moment(time) AS us, action AS name, item_id,
+                   TRY_CAST(ordinal AS INTEGER) + 1 - {first_position} AS position, text, ordinal IS NOT NULL AS has_position,
+                   coalesce(query_id, action, time, item_id, client, session) IS NULL AS is_blank
+            FROM ({sources.relation(events, sources.EVENT_PLACES)});
+            CREATE VIEW read_queries AS
+            SELECT query_id, client, text, moment(time) AS us FROM ({sources.relation(queries, sources.QUERY_PLACES)})"""
     )
-    read, usable, distinct = rows(
-        connection,
-        "SELECT count(*), count(*) FILTER (query_id IS NOT NULL AND text IS NOT NULL), (SELECT count(*) FROM latest) FROM logged",
-    )[0]
-    connection.execute(
-        """CREATE TABLE searches AS
-           WITH seen AS (
-             SELECT query_id, max(text) AS text, min(us) AS us, min(client) AS client
-             FROM staged ANTI JOIN (SELECT query_id FROM latest WHERE us > 0) USING (query_id) WHERE fault IS NULL GROUP BY query_id)
-           SELECT row_number() OVER (ORDER BY query_id) AS number, query_id, coalesce(latest.text, seen.text) AS text,
-                  coalesce(nullif(latest.us, 0), seen.us) AS us, coalesce(nullif(latest.client, ''), seen.client) AS client
-           FROM latest FULL JOIN seen USING (query_id) WHERE coalesce(latest.text, seen.text) IS NOT NULL;
-           DROP TABLE logged; DROP TABLE latest"""
+
+
+def judge_rows(read: ibis.Table, config: ExtractLogsConfig) -> ibis.Table:
+    """query_id, client, session, us, action (index into ACTIONS), item_id, position, text, fault (null for a well-formed row)."""
+    action = _.name.cases(*((theirs, ACTIONS.index(ours)) for theirs, ours in sorted(config.action_names.items())))
+    rows = read.mutate(action=action.cast("int8"))
+    is_impression = _.action.fill_null(-1) == IMPRESSION
+    fault = ibis.cases(
+        (_.is_blank, "unreadable"),
+        (_.name.isin(config.ignored_actions) & _.action.isnull(), IGNORED),
+        (_.query_id.isnull(), "no_query_id"),
+        (_.action.isnull(), "unknown_action"),
+        (_.item_id.isnull(), "empty_item"),
+        (is_impression & ~_.has_position, "bad_position"),
+        (_.has_position & ~_.position.between(1, MAX_POSITION).fill_null(False), "bad_position"),
+        (_.us.isnull(), "bad_timestamp"),
     )
-    return {"read": read, "unusable": read - usable, "repeated": usable - distinct}
+    return rows.select("query_id", "client", "session", "us", "action", "item_id", "text", position=_.position.cast("int32"), fault=fault)
 
 
-def count_faults(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """Rows per fault; the well-formed ones under the empty name."""
-    found = rows(connection, "SELECT coalesce(fault, ''), count(*) FROM staged GROUP BY 1 ORDER BY 1")
-    return {str(fault): int(count) for fault, count in found}
+def find_searches(read: ibis.Table, staged: ibis.Table) -> ibis.Table:
+    """query_id, text, us, client: one row per query_id that has a text.
+
+    A query_id that is logged several times keeps its latest row. One that is logged only with its events takes the event's
+    own `user_query`, client and first time.
+    """
+    usable = read.filter(_.query_id.notnull(), _.text.notnull()).mutate(us=_.us.fill_null(0), client=_.client.fill_null(""))
+    place = ibis.row_number().over(group_by="query_id", order_by=[_.us.desc(), _.text.desc(), _.client.desc()])
+    latest = usable.mutate(place=place).filter(_.place == 0).drop("place")
+    timed = latest.filter(_.us > 0).select("query_id")
+    seen = (
+        staged.filter(_.fault.isnull())
+        .anti_join(timed, "query_id")
+        .group_by("query_id")
+        .agg(text=_.text.max(), us=_.us.min(), client=_.client.min())
+    )
+    both = latest.outer_join(seen, "query_id", rname="seen_{name}")
+    return both.select(
+        query_id=ibis.coalesce(_.query_id, _.seen_query_id),
+        text=ibis.coalesce(_.text, _.seen_text),
+        us=ibis.coalesce(_.us.nullif(0), _.seen_us),
+        client=ibis.coalesce(_.client.nullif(""), _.seen_client),
+    ).filter(_.text.notnull())
 
 
-def last_day_number(connection: duckdb.DuckDBPyConnection, before_us: int) -> int | None:
-    """Last day (days since 1970) of a well-formed event earlier than `before_us`."""
-    return rows(connection, f"SELECT max(us) // {DAY_US} FROM staged WHERE fault IS NULL AND us < {before_us}")[0][0]
+def count_searches(read: ibis.Table) -> ibis.Table:
+    """One row `searches.*`: rows of the log that were read, unusable (no id, no text) or repeated."""
+    usable = _.query_id.notnull() & _.text.notnull()
+    counts = read.agg(read=_.count(), usable=_.count(where=usable), unlike=_.query_id.nunique(where=usable))
+    names = {"read": _.read, "unusable": _.read - _.usable, "repeated": _.usable - _.unlike}
+    return counts.select(**{f"searches.{name}": count for name, count in names.items()})
 
 
-def _quote(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+def count_faults(staged: ibis.Table) -> ibis.Table:
+    """fault, rows; the well-formed ones under the empty name."""
+    return staged.group_by(fault=_.fault.fill_null("")).agg(rows=_.count()).order_by("fault")

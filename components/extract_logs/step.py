@@ -3,19 +3,18 @@
 import logging
 from datetime import UTC, date, datetime, timedelta
 
-import duckdb
 import numpy as np
 
-from components.extract_logs import cleaning, frequencies, privacy, propensity, sources, staging
-from components.extract_logs import interactions as shop
+from components.extract_logs import chain, codes, phrases, privacy, propensity, sources, staging
+from components.extract_logs.bots import RULES
+from components.extract_logs.columns import _
 from components.extract_logs.config import ExtractLogsConfig
-from components.extract_logs.warehouse import number, open_warehouse, stream
+from components.extract_logs.warehouse import Warehouse, open_warehouse
 from components.extract_logs.window import DAY_US, Window, parse_date, partitions_of, resolve_window
 from components.shared import storage, tables
 from components.shared.card import DatasetCard, read_card
 from components.shared.errors import InputError
 from components.shared.report import Report
-from components.shared.rewordings import find_rewordings
 from components.shared.tracking import Tracker
 
 LOG = logging.getLogger(__name__)
@@ -54,23 +53,26 @@ def run(
     with open_warehouse(
         threads=config.threads, memory_limit_mib=config.memory_limit_mib, temp_folder=config.temp_folder, remote=remote
     ) as warehouse:
-        _define(warehouse, salt)
-        staging.stage_events(warehouse, event_files, config, source.log.first_position)
+        staging.define_parsers(warehouse.sql)
+        privacy.define_scrub(warehouse.sql)
+        staging.read_log(warehouse.sql, event_files, query_files, source.log.first_position)
+        warehouse.keep("staged", staging.judge_rows(warehouse.table("read_events"), config))
         faults = _check_faults(warehouse, config, storage.join(source.root, source.log.events))
         window = window or _last_window(warehouse, config, today)
-        searches = staging.stage_searches(warehouse, query_files)
         LOG.info("staged %d events, window %s", sum(faults.values()), window)
-        cleaning.name_queries(warehouse, judged)
-        dropped = _drop(warehouse, config, window, salt)
+        warehouse.put("judged", judged)
+        warehouse.keep("logged", warehouse.table("read_queries"))
+        _name_things(warehouse, config, salt)
+        dropped = chain.clean_events(warehouse, config, window)
         LOG.info("dropped %s", dropped)
+        chain.show_items(warehouse)
         propensities, metrics = _propensities(warehouse, config)
-        shop.count_interactions(warehouse, propensities)
-        metrics |= _metrics(warehouse, window, faults) | {f"searches.{name}": float(count) for name, count in searches.items()}
-        ranked = frequencies.rank_queries(warehouse, config, judged)
+        chain.count_interactions(warehouse, propensities)
+        metrics |= _metrics(warehouse, window, faults)
         written = {
-            events: tables.write_table(events, "events", stream(warehouse, cleaning.events_sql())),
-            interactions: tables.write_table(interactions, "interactions", stream(warehouse, shop.interactions_sql())),
-            queries: tables.write_table(queries, "queries", ranked),
+            events: tables.write_table(events, "events", chain.publish_events(warehouse)),
+            interactions: tables.write_table(interactions, "interactions", chain.publish_interactions(warehouse)),
+            queries: tables.write_table(queries, "queries", chain.publish_queries(warehouse, config)),
         }
     for uri, manifest in written.items():
         tracker.dataset(manifest.table, uri, manifest.digest, manifest.rows)
@@ -99,14 +101,15 @@ def _list_files(source: DatasetCard, window: Window | None, late_days: int) -> t
     return wanted, partitions_of(query_files, window, late_days) or query_files[-1:], notes
 
 
-def _define(warehouse: duckdb.DuckDBPyConnection, salt: bytes) -> None:
-    staging.define_parsers(warehouse)
-    privacy.define_scrub(warehouse)
-    privacy.define_hash(warehouse, salt)
+def _name_things(warehouse: Warehouse, config: ExtractLogsConfig, salt: bytes) -> None:
+    searches = warehouse.keep("searches", staging.find_searches(warehouse.table("logged"), warehouse.table("staged")))
+    phrases.name_phrases(warehouse, searches)
+    phrases.find_hidden(warehouse, hide_evaluated=config.hide_evaluated_queries)
+    chain.encode_names(warehouse, codes.encoder(salt))
 
 
-def _check_faults(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfig, uri: str) -> dict[str, int]:
-    faults = staging.count_faults(warehouse)
+def _check_faults(warehouse: Warehouse, config: ExtractLogsConfig, uri: str) -> dict[str, int]:
+    faults = {row["fault"]: row["rows"] for row in warehouse.rows(staging.count_faults(warehouse.table("staged")))}
     read = sum(faults.values())
     if not read:
         raise InputError(f"'{uri}' holds no event; check the card's key 'log.events' and that the log was exported")
@@ -121,42 +124,32 @@ def _check_faults(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfi
     return faults
 
 
-def _last_window(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfig, today: date) -> Window:
+def _last_window(warehouse: Warehouse, config: ExtractLogsConfig, today: date) -> Window:
     tomorrow_us = ((today - EPOCH).days + 1) * DAY_US
-    last = staging.last_day_number(warehouse, tomorrow_us)
-    last_day = None if last is None else EPOCH + timedelta(days=last)
+    staged = warehouse.table("staged")
+    last_us = warehouse.number(staged.filter(_.fault.isnull(), _.us < tomorrow_us).us.max())
+    last_day = EPOCH + timedelta(microseconds=last_us) if last_us else None
     return resolve_window("", days=config.window_days, lag_days=config.lag_days, today=today, last_day=last_day)
 
 
-def _drop(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfig, window: Window, salt: bytes) -> dict[str, int]:
-    dropped: dict[str, int] = dict.fromkeys(cleaning.REASONS, 0)
-    dropped["unknown_query"], dropped["duplicate"] = cleaning.deduplicate(warehouse, salt)
-    cleaning.find_bots(warehouse, config, window)
-    if config.hide_evaluated_queries:
-        warehouse.execute("CREATE TABLE evaluated AS SELECT DISTINCT query FROM judged WHERE split IN ('dev', 'test')")
-        find_rewordings(warehouse, "phrases", "evaluated")
-        warehouse.execute("UPDATE phrases SET evaluated = true WHERE query IN (SELECT query FROM rewordings)")
-    cleaning.count_queries(warehouse, config, window)
-    return dropped | cleaning.judge_events(warehouse, window)
-
-
-def _propensities(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfig) -> tuple[np.ndarray, dict[str, float]]:
-    shop.show_items(warehouse)
+def _propensities(warehouse: Warehouse, config: ExtractLogsConfig) -> tuple[np.ndarray, dict[str, float]]:
     values, last = propensity.power_law(config.propensity_exponent), 0
     if config.propensity == "estimated":
-        values, last = propensity.estimate(warehouse, config)
+        values, last = propensity.estimate(warehouse.sql, config)
     return values, {"propensity.estimated_positions": float(last)} | {f"propensity@{at}": float(values[at - 1]) for at in (2, 5, 10)}
 
 
-def _metrics(warehouse: duckdb.DuckDBPyConnection, window: Window, faults: dict[str, int]) -> dict[str, float]:
-    metrics = {f"malformed.{fault}": float(count) for fault, count in faults.items() if fault not in ("", staging.IGNORED)}
-    metrics["searches.known"] = float(number(warehouse, "SELECT count(*) FROM typed"))
-    metrics["searches.kept"] = float(number(warehouse, "SELECT sum(frequency) FROM counted WHERE reason IS NULL"))
-    for rule in ("rate", "no_click", "top_click"):
-        metrics[f"bots.{rule}"] = float(number(warehouse, f"SELECT count(*) FROM bots WHERE {rule}"))
-    for kind in privacy.KINDS:
-        sql = f"SELECT count(*) FROM typed JOIN phrases USING (phrase) WHERE NOT judged AND contains(query, '<{kind}>')"
-        metrics[f"scrubbed.{kind}"] = float(number(warehouse, sql))
-    metrics["days"] = float(cleaning.days_of(window))
-    metrics["days_with_events"] = float(number(warehouse, "SELECT count(DISTINCT day) FROM shown"))
-    return metrics
+def _metrics(warehouse: Warehouse, window: Window, faults: dict[str, int]) -> dict[str, float]:
+    typed, counted, bots, shown = (warehouse.table(name) for name in ("typed", "counted", "bots", "shown"))
+    scrubbed = typed.inner_join(warehouse.table("phrases").filter(~_.judged), "phrase")
+    relations = (
+        typed.agg(**{"searches.known": _.count()}),
+        counted.filter(_.reason.isnull()).agg(**{"searches.kept": _.frequency.sum()}),
+        bots.agg(**{f"bots.{rule}": _.count(where=_[rule]) for rule in RULES}),
+        scrubbed.agg(**{f"scrubbed.{kind}": _.count(where=_.query.contains(f"<{kind}>")) for kind in privacy.KINDS}),
+        shown.agg(days_with_events=_.day.nunique()),
+        staging.count_searches(warehouse.table("logged")),
+    )
+    metrics = {name: float(count or 0) for relation in relations for name, count in warehouse.rows(relation)[0].items()}
+    metrics |= {f"malformed.{fault}": float(count) for fault, count in faults.items() if fault not in ("", staging.IGNORED)}
+    return metrics | {"days": float(window.days)}

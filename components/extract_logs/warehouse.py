@@ -1,23 +1,89 @@
-"""The SQL engine: DuckDB in this process, with bounded memory, spilling to a folder that is gone afterwards."""
+"""Where relations are made: DuckDB in this process, with bounded memory, spilling to a folder that is gone afterwards.
+
+What a relation is stands elsewhere, as Ibis expressions that name no engine; here they are compiled, kept as tables, counted and
+streamed.
+"""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import ibis
 import pyarrow as pa
 
+from components.extract_logs.columns import _
 from components.shared import storage, text
 from components.shared.errors import InputError, TemporaryError
 
 BATCH_ROWS = 122_880  # one row group of the engine: equal input then gives equal pieces
 
 
+class Warehouse:
+    """Relations by name, over one connection `sql` that also runs what stays SQL: the readers and the rules for texts."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.sql = connection
+        self._backend = ibis.duckdb.from_connection(connection)
+        self._tables: dict[str, ibis.Table] = {}
+
+    def table(self, name: str) -> ibis.Table:
+        """A table or view that exists."""
+        if name not in self._tables:
+            self._tables[name] = self._backend.table(name)
+        return self._tables[name]
+
+    def keep(self, name: str, relation: ibis.Table) -> ibis.Table:
+        """Compute a relation once, as a table."""
+        return self._define("TABLE", name, relation)
+
+    def view(self, name: str, relation: ibis.Table) -> ibis.Table:
+        """Name a relation that is cheap enough to be computed whenever it is read."""
+        return self._define("VIEW", name, relation)
+
+    def _define(self, kind: str, name: str, relation: ibis.Table) -> ibis.Table:
+        self.sql.execute(f'CREATE {kind} "{name}" AS {self._backend.compile(relation)}')
+        self._tables[name] = ibis.table(relation.schema(), name=name)
+        return self._tables[name]
+
+    def put(self, name: str, rows: pa.Table) -> ibis.Table:
+        """A small Arrow table as a table."""
+        self.sql.register("given_rows", rows)
+        self.sql.execute(f'CREATE TABLE "{name}" AS SELECT * FROM given_rows')
+        self.sql.unregister("given_rows")
+        return self.table(name)
+
+    def encode(self, name: str, names: ibis.Table, encode: Callable[[pa.ChunkedArray], pa.Array]) -> ibis.Table:
+        """Table (name, code) of the distinct texts in the one column of `names`, by our own function."""
+        self.sql.create_function(f"encode_{name}", encode, ["VARCHAR"], "BIGINT", type="arrow")  # type: ignore[arg-type]
+        distinct = self._backend.compile(names.rename(name=names.columns[0]).filter(_.name.notnull()).distinct())
+        self.sql.execute(f'CREATE TABLE "{name}" AS SELECT name, encode_{name}(name) AS code FROM ({distinct})')
+        return self.table(name)
+
+    def drop(self, *names: str) -> None:
+        """Give back the room of tables that nothing reads any more."""
+        for name in names:
+            self.sql.execute(f'DROP TABLE "{name}"')
+
+    def rows(self, relation: ibis.Table) -> list[dict[str, Any]]:
+        """All rows of a small relation."""
+        return self.sql.sql(self._backend.compile(relation)).to_arrow_table().to_pylist()
+
+    def number(self, value: ibis.Value) -> int:
+        """A whole number that a relation comes down to; null counts as 0."""
+        return int(self.rows(value.name("value").as_table())[0]["value"] or 0)
+
+    def stream(self, relation: ibis.Table) -> Iterator[pa.Table]:
+        """A large relation in pieces, in its order."""
+        for batch in self.sql.sql(self._backend.compile(relation)).to_arrow_reader(BATCH_ROWS):
+            yield pa.Table.from_batches([batch])
+
+
 @contextmanager
-def open_warehouse(*, threads: int, memory_limit_mib: int, temp_folder: str, remote: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with our text normalisation as SQL function `normalise`; its tables lie on disk and die with it.
+def open_warehouse(*, threads: int, memory_limit_mib: int, temp_folder: str, remote: bool = False) -> Iterator[Warehouse]:
+    """A warehouse with our text normalisation as SQL function `normalise`; its tables lie on disk and die with it.
 
     Raises:
         InputError: when rows cannot be read or the memory is too small.
@@ -32,11 +98,10 @@ def open_warehouse(*, threads: int, memory_limit_mib: int, temp_folder: str, rem
         }  # fmt: skip
         connection = duckdb.connect(f"{folder}/log.duckdb", config=settings)
         try:
-            connection.execute("SET TimeZone = 'UTC'")
             connection.create_function("normalise", text.normalise_query, ["VARCHAR"], "VARCHAR", type="arrow")  # type: ignore[arg-type]
             if remote:
                 connection.register_filesystem(storage.filesystem("gs"))
-            yield connection
+            yield Warehouse(connection)
         except duckdb.OutOfMemoryException as error:
             raise InputError(
                 f"recipe section 'logs': memory_limit_mib = {memory_limit_mib} is too small ({_line(error)}); raise it"
@@ -47,23 +112,6 @@ def open_warehouse(*, threads: int, memory_limit_mib: int, temp_folder: str, rem
             raise InputError(f"the log cannot be read: {_line(error)}; write that file again or move it out of the log") from None
         finally:
             connection.close()
-
-
-def rows(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Any = None) -> list[tuple[Any, ...]]:
-    """All rows of a small result."""
-    return connection.execute(sql, parameters).fetchall()
-
-
-def number(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Any = None) -> int:
-    """The one number of a result; null counts as 0."""
-    return int(rows(connection, sql, parameters)[0][0] or 0)
-
-
-def stream(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.Table]:
-    """A large result in pieces, in its order."""
-    reader = connection.sql(sql).to_arrow_reader(BATCH_ROWS)
-    for batch in reader:
-        yield pa.Table.from_batches([batch])
 
 
 def _line(error: Exception) -> str:

@@ -30,6 +30,11 @@ class Window:
         """First microsecond after."""
         return _microseconds(self.last) + DAY_US
 
+    @property
+    def days(self) -> int:
+        """Length in days."""
+        return (self.last - self.first).days + 1
+
     def __str__(self) -> str:
         return f"{self.first.isoformat()} to {self.last.isoformat()}"
 

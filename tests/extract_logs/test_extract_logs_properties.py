@@ -10,7 +10,7 @@ from tiny_ubi import event, search, write_lines, write_parquet
 
 from components.shared import text
 
-SLOW = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SLOW = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 WORDS = ["red shoes", "Red  Shoes", "blue hat", "blue hats", "usb c cable"]
 
 

@@ -1,0 +1,34 @@
+"""Clients that are not shoppers: programs that search, scrape or click."""
+
+import ibis
+
+from components.extract_logs.columns import _, inside
+from components.extract_logs.config import ExtractLogsConfig
+from components.extract_logs.staging import CLICK, IMPRESSION
+from components.extract_logs.window import Window
+
+RULES = ("rate", "no_click", "top_click")
+
+
+def find_bots(typed: ibis.Table, events: ibis.Table, config: ExtractLogsConfig, window: Window) -> ibis.Table:
+    """client and which rules it broke (sustained searches, many impressions without a click, clicks on the top only)."""
+    bucket = _.us // (config.bot_burst_minutes * 60_000_000)
+    bursts = typed.filter(inside(window), _.client.notnull()).group_by("client", bucket=bucket).agg(searches=_.count())
+    busy = bursts.filter(_.searches > config.bot_searches_per_minute * config.bot_burst_minutes).select("client", rule=ibis.literal("rate"))
+    is_click = _.action == CLICK
+    habits = (
+        events.filter(inside(window), _.client.notnull())
+        .group_by("client")
+        .agg(
+            impressions=_.count(where=_.action == IMPRESSION),
+            clicks=_.count(where=is_click),
+            top_clicks=_.count(where=is_click & (_.position <= config.bot_top_positions)),
+        )
+    )
+    blind = habits.filter(_.clicks == 0, _.impressions >= config.bot_impressions)
+    top = habits.filter(_.clicks >= config.bot_clicks, _.top_clicks >= config.bot_top_share * _.clicks)
+    broken = busy.union(
+        blind.select("client", rule=ibis.literal("no_click")),
+        top.select("client", rule=ibis.literal("top_click")),
+    )
+    return broken.group_by("client").agg(**{rule: (_.rule == rule).any() for rule in RULES})

@@ -1,0 +1,38 @@
+"""What was typed -> phrases: normalised, scrubbed queries. Done once per distinct text, by our own functions and SQL macros."""
+
+import ibis
+
+from components.extract_logs.warehouse import Warehouse
+from components.shared.rewordings import find_rewordings
+
+
+def name_phrases(warehouse: Warehouse, searches: ibis.Table) -> None:
+    """Tables `phrases` (phrase, query, query_id, judged, personal_only) and `spellings` (text -> phrase); needs table `judged`.
+
+    Judged texts are public in the data set, so they are not scrubbed. A text that is empty once normalised has no phrase.
+    """
+    warehouse.keep("texts", searches.select("text").distinct())
+    warehouse.sql.execute(
+        """CREATE TABLE normal AS SELECT text, normalise(text) AS query FROM texts;
+           CREATE TABLE clean_queries AS
+           SELECT query, CASE WHEN query IN (SELECT query FROM judged) THEN query ELSE normalise(scrub(query)) END AS scrubbed
+           FROM (SELECT DISTINCT query FROM normal WHERE query <> '');
+           CREATE TABLE phrases AS
+           SELECT row_number() OVER (ORDER BY query) AS phrase, query, judged.query_id IS NOT NULL AS judged,
+                  coalesce(judged.query_id, 'q' || left(sha256(query), 16)) AS query_id,
+                  judged.query_id IS NULL AND only_placeholders(query) AS personal_only
+           FROM (SELECT DISTINCT scrubbed AS query FROM clean_queries)
+           LEFT JOIN (SELECT query, min(query_id) AS query_id FROM judged GROUP BY query) AS judged USING (query);
+           CREATE TABLE spellings AS
+           SELECT text, phrase FROM normal JOIN clean_queries USING (query) JOIN phrases ON phrases.query = clean_queries.scrubbed"""
+    )
+    warehouse.drop("texts", "normal", "clean_queries")
+
+
+def find_hidden(warehouse: Warehouse, *, hide_evaluated: bool) -> ibis.Table:
+    """Table `hidden` (query): phrases that reword a dev or test query; empty unless they are to be hidden."""
+    splits = "('dev', 'test')" if hide_evaluated else "('')"
+    warehouse.sql.execute(f"CREATE TABLE evaluated AS SELECT DISTINCT query FROM judged WHERE split IN {splits}")
+    find_rewordings(warehouse.sql, "phrases", "evaluated")
+    warehouse.sql.execute("CREATE TABLE hidden AS SELECT DISTINCT query FROM rewordings; DROP TABLE rewordings")
+    return warehouse.table("hidden")

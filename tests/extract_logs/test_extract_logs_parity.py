@@ -1,0 +1,136 @@
+"""DuckDB and PySpark give the same tables for the same rows. What this suite covers is what may be said of PySpark."""
+
+import random
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from spark_warehouse import SparkWarehouse
+from tiny_ubi import judged_table, write_lines
+
+from components.extract_logs import chain, codes, phrases, privacy, propensity, staging
+from components.extract_logs.config import ExtractLogsConfig
+from components.extract_logs.warehouse import Warehouse, open_warehouse
+from components.extract_logs.window import Window
+
+pytestmark = pytest.mark.nightly
+
+CONFIG = ExtractLogsConfig(min_clients=2, bot_impressions=12, bot_clicks=6, bot_top_share=0.8, bot_searches_per_minute=1,
+                           bot_burst_minutes=3, propensity_exponent=0.7)  # fmt: skip
+WINDOW = Window(date(2024, 3, 30), date(2024, 4, 2))
+JUDGED = {"j1": ("red shoes", "train"), "j2": ("RED shoes", "dev"), "j3": ("straße", "test"), "j4": ("never typed", "train")}
+TEXTS = (
+    "red shoes", "Red  SHOES ", "reds shoes", "İstanbul", "istanbul", "ISTANBUL", "Straße", "STRASSE", "straẞe", "👩‍👩‍👧 shoes",
+    "caf\u00e9", "cafe\u0301", "a\tb", "50%_off\\", "it's \"new\"", "\\u0041", "שלום", "mail m@example.com", "m@example.com",
+    "0171 1234567", "x" * 300, "", "  ", "\u200b", None,
+)  # fmt: skip
+NAMES = ("c1", "C1", "c1 ", " c1", "ß", "ss", "İ", "👩‍👩‍👧", "c\\1", "c'1", "", None)
+ITEMS = ("i1", "I1", "i1 ", "ß", "SS", "i\u0307", "İ", "👟", "0", "", None)
+ACTIONS = ("impression",) * 6 + ("click",) * 5 + ("add_to_cart", "purchase", "view", "clik", None)
+POSITIONS = (1, 1, 2, 3, 4, 5, 24, 999, 1000, 1001, "7", 0, -1, "x", None)
+TIMES = (
+    "2024-03-31T00:59:59.999999Z", "2024-03-31T01:59:59.999999+01:00", "2024-03-31T03:00:00+02:00", "2024-03-31T01:00:00Z",
+    "2024-03-30T00:00:00Z", "2024-03-29T23:59:59.999999Z", "2024-04-02T23:59:59.999999Z", "2024-04-03T00:00:00Z",
+    1_711_846_800_123, "1711846800123", 1_711_846_800_123.456, "1711846800123.4565", 1_711_900_800_000, "2024-02-30", "soon", None,
+)  # fmt: skip
+
+
+def make_log(seed: int, num_rows: int = 600) -> tuple[list[dict], list[dict]]:
+    """Events and queries in which every hard value meets every other, with ties and repetitions."""
+    rng = random.Random(seed)
+    ids = [f"q{number}" for number in range(40)] + ["ß", "Q1", None]
+
+    def search() -> dict[str, Any]:
+        return {
+            "query_id": rng.choice(ids),
+            "client_id": rng.choice(NAMES),
+            "user_query": rng.choice(TEXTS),
+            "timestamp": rng.choice(TIMES),
+        }
+
+    def event() -> dict[str, Any]:
+        attributes = {"object": {"object_id": rng.choice(ITEMS)}, "position": {"ordinal": rng.choice(POSITIONS)}}
+        return search() | {"session_id": rng.choice(NAMES), "action_name": rng.choice(ACTIONS), "event_attributes": attributes}
+
+    events, queries = [event() for _ in range(num_rows)], [search() for _ in range(80)]
+    return events + rng.choices(events, k=num_rows // 5), queries + rng.choices(queries, k=20)
+
+
+@contextmanager
+def reading(folder: Path, seed: int) -> Iterator[Warehouse]:
+    """A warehouse that has read the log."""
+    events, queries = make_log(seed)
+    write_lines(folder / "events.ndjson", events)
+    write_lines(folder / "queries.ndjson", queries)
+    with open_warehouse(threads=1, memory_limit_mib=256, temp_folder="") as warehouse:
+        staging.define_parsers(warehouse.sql)
+        privacy.define_scrub(warehouse.sql)
+        staging.read_log(warehouse.sql, [f"{folder}/events.ndjson"], [f"{folder}/queries.ndjson"], 1)
+        warehouse.put("judged", judged_table(JUDGED))
+        yield warehouse
+
+
+def stage(warehouse: Any) -> dict[str, Any]:
+    """Tables `staged` and `searches`, as far as an engine goes before texts are normalised and scrubbed at the rim."""
+    staged = warehouse.keep("staged", staging.judge_rows(warehouse.table("read_events"), CONFIG))
+    read = warehouse.table("read_queries")
+    warehouse.keep("searches", staging.find_searches(read, staged))
+    counts = warehouse.rows(staging.count_searches(read))
+    return {"faults": warehouse.rows(staging.count_faults(staged)), "searches": counts}
+
+
+def relate(warehouse: Any) -> dict[str, Any]:
+    """All that is counted and published after that."""
+    chain.encode_names(warehouse, codes.encoder(b"pepper"))
+    dropped = chain.clean_events(warehouse, CONFIG, WINDOW)
+    chain.show_items(warehouse)
+    chain.count_interactions(warehouse, propensity.power_law(CONFIG.propensity_exponent))
+    return {
+        "dropped": dropped, "bots": sorted(warehouse.rows(warehouse.table("bots")), key=repr),
+        "events": list(chain.publish_events(warehouse)), "interactions": list(chain.publish_interactions(warehouse)),
+        "queries": list(chain.publish_queries(warehouse, CONFIG)),
+    }  # fmt: skip
+
+
+def copy(rim: Warehouse, other: SparkWarehouse, *names: str) -> None:
+    for name in names:
+        other.put(name, rim.sql.execute(f"SELECT * FROM {name}").to_arrow_table())
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[Any]:
+    sql = pytest.importorskip("pyspark.sql", reason="pyspark is not installed (extra `spark`)")
+    if shutil.which("java") is None:
+        pytest.skip("no Java: PySpark cannot be compared (apt: openjdk-17-jre-headless)")
+    options = {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "2", "spark.driver.bindAddress": "127.0.0.1"}
+    options |= {"spark.driver.host": "127.0.0.1", "spark.sql.execution.arrow.pyspark.enabled": "true"}
+    session = sql.SparkSession.builder.master("local[2]").config(map=options).getOrCreate()
+    yield session
+    session.stop()
+
+
+@settings(max_examples=3, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 10_000))
+def test_duckdb_and_pyspark_publish_the_same_rows_in_the_same_order(spark, tmp_path_factory, seed):
+    with reading(tmp_path_factory.mktemp("parity"), seed) as rim:
+        other = SparkWarehouse(spark)
+        copy(rim, other, "read_events", "read_queries", "judged")
+        assert stage(rim) == stage(other)
+        phrases.name_phrases(rim, rim.table("searches"))
+        phrases.find_hidden(rim, hide_evaluated=True)
+        copy(rim, other, "phrases", "spellings", "hidden")
+        ours, theirs = relate(rim), relate(other)
+    for name in ("events", "interactions", "queries"):
+        left, right = (pa.concat_tables(result.pop(name)).combine_chunks() for result in (ours, theirs))
+        assert left.num_rows > 0, name
+        assert right.select(left.column_names).cast(left.schema).equals(left), name
+    assert theirs == ours
+    assert {rule for bot in ours["bots"] for rule in ("rate", "no_click", "top_click") if bot[rule]} == {"rate", "no_click", "top_click"}
+    assert all(ours["dropped"].values()), ours["dropped"]  # every reason occurs, or the comparison says nothing of it

@@ -1,10 +1,7 @@
 """Files -> typed rows: one `staged` row per event with the code of its fault, one `searches` row per query_id."""
 
-from collections.abc import Sequence
-
 import duckdb
 
-from components.extract_logs import sources
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.warehouse import rows
 from components.extract_logs.window import DAY_US, FIRST_DAY
@@ -25,17 +22,18 @@ def define_parsers(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def stage_events(connection: duckdb.DuckDBPyConnection, files: Sequence[str], config: ExtractLogsConfig, first_position: int) -> None:
-    """Table `staged`: query_id, client, session, us, action, item_id, position, text, fault (null for a well-formed row)."""
+def stage_events(connection: duckdb.DuckDBPyConnection, relation: str, config: ExtractLogsConfig) -> None:
+    """Table `staged` from the raw events of `readers`: query_id, client, session, us, action, item_id, position, text, fault (null for
+    a well-formed row), origin (of a row with a fault)."""
     known = ", ".join(f"{_quote(theirs)}: {ACTIONS.index(ours)}" for theirs, ours in sorted(config.action_names.items()))
     ignored = ", ".join(_quote(name) for name in config.ignored_actions) or "''"
     connection.execute(
         f"""CREATE TABLE staged AS
-            WITH raw AS ({sources.relation(files, sources.EVENT_PLACES)}),
+            WITH raw AS ({relation}),
             typed AS (
               SELECT query_id, coalesce(client, session) AS client, session, time, item_id, ordinal, text, action AS name,
                      map_extract_value(MAP {{{known}}}, action) AS action, moment(time) AS us,
-                     TRY_CAST(ordinal AS INTEGER) + 1 - {first_position} AS position
+                     TRY_CAST(ordinal AS INTEGER) + 1 - first_position AS position, origin
               FROM raw)
             SELECT query_id, client, session, us, CAST(action AS TINYINT) AS action, item_id, CAST(position AS INTEGER) AS position, text,
               CASE WHEN query_id IS NULL AND name IS NULL AND time IS NULL AND item_id IS NULL AND client IS NULL THEN 'unreadable'
@@ -47,19 +45,19 @@ def stage_events(connection: duckdb.DuckDBPyConnection, files: Sequence[str], co
                      OR (ordinal IS NOT NULL AND coalesce(position NOT BETWEEN 1 AND {MAX_POSITION}, true))
                      THEN 'bad_position'
                    WHEN us IS NULL THEN 'bad_timestamp'
-              END AS fault
+              END AS fault, CASE WHEN fault IS NOT NULL THEN origin END AS origin
             FROM typed"""
     )
 
 
-def stage_searches(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> dict[str, int]:
-    """Table `searches`: number, query_id, text, us, client; one row per query_id that has a text.
+def stage_searches(connection: duckdb.DuckDBPyConnection, relation: str) -> dict[str, int]:
+    """Table `searches` from the raw searches of `readers`: number, query_id, text, us, client; one row per query_id that has a text.
 
-    A query_id that is logged several times keeps its latest row. One that is logged only with its events takes the event's
-    own `user_query`, client and first time. Returns the rows of the log that were read, unusable (no id, no text) or repeated.
+    A query_id that is logged several times keeps its latest row. One that is logged only with its events, which may be searches
+    themselves, takes their text, client and first time. Returns the rows of the log that were read, unusable (no id, no text) or repeated.
     """
     connection.execute(
-        f"""CREATE TABLE logged AS SELECT query_id, client, text, moment(time) AS us FROM ({sources.relation(files, sources.QUERY_PLACES)});
+        f"""CREATE TABLE logged AS SELECT query_id, client, text, moment(time) AS us FROM ({relation});
             CREATE TABLE latest AS
             SELECT query_id, unnest(max({{us: coalesce(us, 0), text: text, client: coalesce(client, '')}}))
             FROM logged WHERE query_id IS NOT NULL AND text IS NOT NULL GROUP BY query_id"""
@@ -69,10 +67,11 @@ def stage_searches(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) 
         "SELECT count(*), count(*) FILTER (query_id IS NOT NULL AND text IS NOT NULL), (SELECT count(*) FROM latest) FROM logged",
     )[0]
     connection.execute(
-        """CREATE TABLE searches AS
+        f"""CREATE TABLE searches AS
            WITH seen AS (
              SELECT query_id, max(text) AS text, min(us) AS us, min(client) AS client
-             FROM staged ANTI JOIN (SELECT query_id FROM latest WHERE us > 0) USING (query_id) WHERE fault IS NULL GROUP BY query_id)
+             FROM staged ANTI JOIN (SELECT query_id FROM latest WHERE us > 0) USING (query_id)
+             WHERE query_id IS NOT NULL AND coalesce(fault, '{IGNORED}') = '{IGNORED}' GROUP BY query_id)
            SELECT row_number() OVER (ORDER BY query_id) AS number, query_id, coalesce(latest.text, seen.text) AS text,
                   coalesce(nullif(latest.us, 0), seen.us) AS us, coalesce(nullif(latest.client, ''), seen.client) AS client
            FROM latest FULL JOIN seen USING (query_id) WHERE coalesce(latest.text, seen.text) IS NOT NULL;

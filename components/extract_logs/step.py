@@ -1,16 +1,18 @@
 """Extract clean events, interactions and query frequencies from a shop's UBI search log."""
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import duckdb
 import numpy as np
 
-from components.extract_logs import cleaning, frequencies, privacy, propensity, sources, staging
+from components.extract_logs import cleaning, frequencies, privacy, propensity, quarantine, readers, sources, staging
 from components.extract_logs import interactions as shop
+from components.extract_logs import lineage as ledger
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.warehouse import number, open_warehouse, stream
-from components.extract_logs.window import DAY_US, Window, parse_date, partitions_of, resolve_window
+from components.extract_logs.window import DAY_US, Window, last_partition, oldest_day, parse_date, partitions_of, resolve_window
 from components.shared import storage, tables
 from components.shared.card import DatasetCard, read_card
 from components.shared.errors import InputError
@@ -30,10 +32,12 @@ def run(
     events: str,
     interactions: str,
     queries: str,
+    lineage: str,
     date: str = "",
     tracker: Tracker,
 ) -> Report:
-    """Read the log that the card names, write tables `events`, `interactions` and `queries`.
+    """Read the log that the card names, write tables `events`, `interactions` and `queries`, and folder `lineage`: what left the
+    warehouse (`lineage.json`) and which rows were malformed (`quarantine.parquet`).
 
     Every event read is kept, dropped under one reason, or quarantined as malformed; the report has all counts.
 
@@ -44,8 +48,8 @@ def run(
     judged = tables.read_table(judged_queries, "queries")
     today = datetime.now(UTC).date()
     day = parse_date(date, today)
-    window = None if day is None else resolve_window(date, days=config.window_days, lag_days=config.lag_days, today=today, last_day=None)
-    event_files, query_files, notes = _list_files(source, window, config.late_days)
+    window = None if day is None else _window(config, date, today, None)
+    event_files, query_files, notes = _list_files(source, window, config, today)
     salt, is_development = privacy.read_salt(config.client_salt_variable)
     if is_development:
         notes["client_salt"] = f"{config.client_salt_variable} is not set: clients are hashed with the public development salt"
@@ -55,10 +59,11 @@ def run(
         threads=config.threads, memory_limit_mib=config.memory_limit_mib, temp_folder=config.temp_folder, remote=remote
     ) as warehouse:
         _define(warehouse, salt)
-        staging.stage_events(warehouse, event_files, config, source.log.first_position)
-        faults = _check_faults(warehouse, config, storage.join(source.root, source.log.events))
-        window = window or _last_window(warehouse, config, today)
-        searches = staging.stage_searches(warehouse, query_files)
+        staging.stage_events(warehouse, readers.event_rows(source.log, event_files), readers.adapted(config, source.log))
+        shown = quarantine.write(warehouse, storage.join(lineage, ledger.QUARANTINE), config, source.root)
+        faults = _check_faults(warehouse, config, storage.join(source.root, source.log.events), lineage)
+        window = window or _last_window(warehouse, config, today, event_files)
+        searches = staging.stage_searches(warehouse, readers.search_rows(source.log, query_files)) | readers.count_long(warehouse)
         LOG.info("staged %d events, window %s", sum(faults.values()), window)
         cleaning.name_queries(warehouse, judged)
         dropped = _drop(warehouse, config, window, salt)
@@ -68,35 +73,53 @@ def run(
         metrics |= _metrics(warehouse, window, faults) | {f"searches.{name}": float(count) for name, count in searches.items()}
         ranked = frequencies.rank_queries(warehouse, config, judged)
         written = {
-            events: tables.write_table(events, "events", stream(warehouse, cleaning.events_sql())),
-            interactions: tables.write_table(interactions, "interactions", stream(warehouse, shop.interactions_sql())),
-            queries: tables.write_table(queries, "queries", ranked),
+            "events": tables.write_table(events, "events", stream(warehouse, cleaning.events_sql())),
+            "interactions": tables.write_table(interactions, "interactions", stream(warehouse, shop.interactions_sql())),
+            "queries": tables.write_table(queries, "queries", ranked),
         }
-    for uri, manifest in written.items():
-        tracker.dataset(manifest.table, uri, manifest.digest, manifest.rows)
-    tracker.tags({"log.window": str(window), "data.snapshot": source.snapshot})
+    for name, uri in {"events": events, "interactions": interactions, "queries": queries}.items():
+        tracker.dataset(name, uri, written[name].digest, written[name].rows)
     dropped[staging.IGNORED] = faults.pop(staging.IGNORED, 0)
     well_formed = faults.pop("", 0)
     quarantined = sum(faults.values())
-    return Report(
+    last_day = ledger.last_day(ledger.events_per_day(events), window, config.min_day_share)
+    delete_by = ledger.delete_by(window, config.retention_days)
+    tracker.tags({"log.window": str(window), "log.status": last_day.status, "log.delete_by": delete_by, "data.snapshot": source.snapshot})
+    report = Report(
         read=well_formed + dropped[staging.IGNORED] + quarantined,
-        kept=written[events].rows,
+        kept=written["events"].rows,
         dropped=dropped,
         quarantined=quarantined,
-        metrics=metrics,
-        notes={"window": str(window), **notes},
+        metrics=metrics | {"last_day.events": float(last_day.events), "last_day.share": last_day.share},
+        notes={"window": str(window), "last_day": str(last_day), "delete_by": delete_by or "no retention_days is set", **notes},
     )
+    departure = ledger.Departure(
+        source=source, config=config, window=window, day=last_day, manifests=written, report=report, quarantine=shown,
+        num_files={"events": len(event_files), "queries": len(query_files)}, is_development_salt=is_development,
+    )  # fmt: skip
+    tracker.artifact(ledger.write(lineage, departure), "log")
+    return report
 
 
-def _list_files(source: DatasetCard, window: Window | None, late_days: int) -> tuple[list[str], list[str], dict[str, str]]:
-    event_files = sources.list_log(source.root, source.log.events, "events")
-    query_files = sources.list_log(source.root, source.log.queries, "queries")
-    wanted = partitions_of(event_files, window, late_days)
+def _list_files(
+    source: DatasetCard, window: Window | None, config: ExtractLogsConfig, today: date
+) -> tuple[list[str], list[str], dict[str, str]]:
+    log, oldest = source.log, oldest_day(today, config.retention_days)
+    event_files = sources.list_log(source.root, log.events, "events")
+    query_files = sources.list_log(source.root, log.queries, "queries") if log.queries else []
+    wanted = partitions_of(event_files, window, config.late_days, oldest)
     if not wanted:
-        uri = storage.join(source.root, source.log.events)
-        raise InputError(f"'{uri}' has no day partition for {window}; its last file is {event_files[-1]}; give another date")
+        uri = storage.join(source.root, log.events)
+        raise InputError(
+            f"'{uri}' has no day partition for {window or f'{oldest} or later'}; its last file is {event_files[-1]}; give another date"
+        )
     notes = {"event_files": f"{len(wanted)} of {len(event_files)} read"}
-    return wanted, partitions_of(query_files, window, late_days) or query_files[-1:], notes
+    return wanted, partitions_of(query_files, window, config.late_days, oldest) or query_files[-1:], notes
+
+
+def _window(config: ExtractLogsConfig, text: str, today: date, last_day: date | None) -> Window:
+    oldest = oldest_day(today, config.retention_days)
+    return resolve_window(text, days=config.window_days, lag_days=config.lag_days, today=today, last_day=last_day, oldest=oldest)
 
 
 def _define(warehouse: duckdb.DuckDBPyConnection, salt: bytes) -> None:
@@ -105,7 +128,7 @@ def _define(warehouse: duckdb.DuckDBPyConnection, salt: bytes) -> None:
     privacy.define_hash(warehouse, salt)
 
 
-def _check_faults(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfig, uri: str) -> dict[str, int]:
+def _check_faults(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfig, uri: str, lineage: str) -> dict[str, int]:
     faults = staging.count_faults(warehouse)
     read = sum(faults.values())
     if not read:
@@ -116,16 +139,17 @@ def _check_faults(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfi
         worst = ", ".join(f"{fault} {count}" for fault, count in sorted(malformed.items(), key=lambda one: (-one[1], one[0])))
         raise InputError(
             f"'{uri}': {share:.2%} of {read} rows are malformed ({worst}), more than max_malformed_share = {config.max_malformed_share}; "
-            "repair the log, name its actions in action_names or ignored_actions, or raise the limit"
+            f"look at '{storage.join(lineage, ledger.QUARANTINE)}'; repair the log, name its actions in action_names or ignored_actions, "
+            "or raise the limit"
         )
     return faults
 
 
-def _last_window(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfig, today: date) -> Window:
+def _last_window(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfig, today: date, files: Sequence[str]) -> Window:
     tomorrow_us = ((today - EPOCH).days + 1) * DAY_US
     last = staging.last_day_number(warehouse, tomorrow_us)
-    last_day = None if last is None else EPOCH + timedelta(days=last)
-    return resolve_window("", days=config.window_days, lag_days=config.lag_days, today=today, last_day=last_day)
+    days = [] if last is None else [EPOCH + timedelta(days=last), last_partition(files) or today]
+    return _window(config, "", today, min(days, default=None))
 
 
 def _drop(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfig, window: Window, salt: bytes) -> dict[str, int]:

@@ -43,7 +43,7 @@ def test_a_date_without_partitions_is_refused_and_searches_of_another_day_still_
 def test_a_file_without_our_columns_is_refused_with_what_it_has(extract, tmp_path):
     write_parquet(tmp_path / "shop/ubi_events/part-0.parquet", [{"when": 1, "what": "click"}])
     write_lines(tmp_path / "shop/ubi_queries/part-0.ndjson", RED)
-    with pytest.raises(InputError, match=r"part-0\.parquet' has none of the UBI columns; it has when, what; check the card's keys"):
+    with pytest.raises(InputError, match=r"part-0\.parquet' has none of the log's columns; it has when, what; check the card's keys"):
         extract(root=tmp_path / "shop")
 
 

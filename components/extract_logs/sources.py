@@ -133,7 +133,7 @@ def _value(path: str, columns: Mapping[str, pa.DataType]) -> str | None:
             return None
         sql, kind = f"{sql}.{quoted(rest[0])}", kind.field(rest[0]).type
         rest = rest[1:]
-    return sql
+    return None if pa.types.is_null(kind) else sql  # DuckDB 2.0 fails on a nested column of type null
 
 
 def quoted(name: str) -> str:

@@ -70,7 +70,7 @@ def stage_searches(connection: duckdb.DuckDBPyConnection, relation: str) -> dict
         f"""CREATE TABLE searches AS
            WITH seen AS (
              SELECT query_id, max(text) AS text, min(us) AS us, min(client) AS client
-             FROM staged ANTI JOIN (SELECT query_id FROM latest WHERE us > 0) USING (query_id)
+             FROM staged ANTI JOIN (SELECT query_id FROM latest WHERE us > 0 AND client <> '') USING (query_id)
              WHERE query_id IS NOT NULL AND coalesce(fault, '{IGNORED}') = '{IGNORED}' GROUP BY query_id)
            SELECT row_number() OVER (ORDER BY query_id) AS number, query_id, coalesce(latest.text, seen.text) AS text,
                   coalesce(nullif(latest.us, 0), seen.us) AS us, coalesce(nullif(latest.client, ''), seen.client) AS client

@@ -124,3 +124,9 @@ def test_a_log_that_is_no_export_is_refused_with_what_it_has(extract, tmp_path):
     write_parquet(tmp_path / "flat/ga4/events_20240510.parquet", flat)
     with pytest.raises(InputError, match=r"column 'event_params' is string, it must be list"):
         extract(root=tmp_path / "flat", log=GA4)
+
+
+def test_a_day_without_any_item_has_no_event(extract, tmp_path):
+    write_parquet(tmp_path / "ga4/events_20240510.parquet", [happening("search", 1, search_term="red shoes"), happening("page_view", 2)])
+    got = extract(root=tmp_path, log=GA4, date="2024-05-10")
+    assert (got.report.read, got.report.kept, got.report.dropped["other_action"]) == (2, 0, 2)

@@ -73,3 +73,11 @@ def model(tmp_path) -> Callable[[str], str]:
         return str(folder)
 
     return make
+
+
+@pytest.fixture
+def whole_day(tmp_path) -> str:
+    """The lineage of a log whose last day is complete."""
+    place = tmp_path / "whole-day"
+    storage.write_json(str(place / "lineage.json"), {"last_day": {"day": "2024-05-10", "status": "complete", "share": 1.0}})
+    return str(place)

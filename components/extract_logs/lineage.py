@@ -142,6 +142,7 @@ def delete_by(window: Window, retention_days: int) -> str:
 def _content(one: Departure) -> dict[str, Any]:
     metrics, log, day = one.report.metrics, one.source.log, one.day
     shown, left_out = one.quarantine
+    asked = one.window.last + timedelta(days=one.config.lag_days)
     return {
         "schema": "extract_logs/lineage",
         "version": VERSION,
@@ -151,7 +152,7 @@ def _content(one: Departure) -> dict[str, Any]:
         },
         "window": {"first": one.window.first.isoformat(), "last": one.window.last.isoformat(), "lag_days": one.config.lag_days},
         "last_day": {
-            "day": day.day.isoformat(), "status": day.status, "events": day.events, "usual_events": day.usual,
+            "date": asked.isoformat(), "day": day.day.isoformat(), "status": day.status, "events": day.events, "usual_events": day.usual,
             "share": round(day.share, 6), "empty_days_before": [one_day.isoformat() for one_day in day.missing],
         },
         "tables": {name: _table(name, manifest) for name, manifest in one.manifests.items()},

@@ -59,8 +59,8 @@ def run(
 def _last_day(lineage: str) -> dict[str, Any]:
     place = storage.join(lineage, "lineage.json")
     found = storage.read_json(place)
-    if not {"day", "status", "share"} <= set(found.get("last_day", {})):
-        raise InputError(f"'{place}' has no last_day with day, status and share; give the folder `lineage` that extract_logs wrote")
+    if not {"date", "day", "status", "share"} <= set(found.get("last_day", {})):
+        raise InputError(f"'{place}' has no last_day with date, day, status and share; give the folder `lineage` that extract_logs wrote")
     return found["last_day"]
 
 
@@ -101,7 +101,7 @@ def _report(config: PromoteModelConfig, decision: gate.Decision, version: str, l
         numbers |= {f"gain_over_{system}": one["mean"], f"gain_over_{system}.low": one["low"]}
     notes = {"decision": decision.outcome, "reason": decision.reason}
     if last_day:
-        notes |= {"last_day": last_day["day"], "last_day.status": last_day["status"]}
+        notes |= {"date": last_day["date"], "last_day": last_day["day"], "last_day.status": last_day["status"]}
     if version:
         notes["version"] = f"models:/{config.model_name}/{version}"
     return Report(metrics=numbers, notes=notes)

@@ -165,7 +165,7 @@ def test_an_empty_and_a_partial_day_have_a_status_in_report_and_lineage(extract)
     assert partial.report.metrics["last_day.share"] == 1 / 8
     assert partial.report.notes["last_day"] == "2024-05-10 is partial, 12% of the 8 events of a usual day"
     found = _lineage(partial)["last_day"]
-    assert found == {"day": DAY, "status": "partial", "events": 1, "usual_events": 8, "share": 0.125, "empty_days_before": []}
+    assert found == {"date": DAY, "day": DAY, "status": "partial", "events": 1, "usual_events": 8, "share": 0.125, "empty_days_before": []}
     assert (_lineage(empty)["last_day"]["status"], empty.report.metrics["last_day.events"]) == ("empty", 0)
     assert _lineage(extract(rows, RED, date="2024-05-09"))["last_day"]["status"] == "complete"
 

@@ -12,6 +12,7 @@ from components.extract_logs.window import Window
 from components.promote_model.component import promote_model
 from components.shared import registry, storage
 from components.shared.errors import InputError
+from pipelines.nights import finished
 
 USUAL = {date(2024, 5, day): 100 for day in range(4, 10)}
 SYSTEMS = {"bm25": scored(2.0, 101), "untrained": scored(60.0, 102), "cross_encoder": scored(0.3, 1)}
@@ -37,7 +38,7 @@ def _night(tmp_path, evaluation, model, name, content):
 
 def _of_day(events):
     day = last_day(USUAL | {date(2024, 5, 10): events}, Window(date(2024, 5, 4), date(2024, 5, 10)), 0.5)
-    return {"last_day": {"day": str(day.day), "status": day.status, "share": day.share}}
+    return {"last_day": {"date": "2024-05-11", "day": str(day.day), "status": day.status, "share": day.share}}
 
 
 def test_zero_promotions_on_an_empty_and_on_a_partial_day(evaluated, model, tmp_path):
@@ -53,10 +54,12 @@ def test_zero_promotions_on_an_empty_and_on_a_partial_day(evaluated, model, tmp_
     assert (decision["outcome"], decision["log"]["status"]) == ("promote", "complete")
     assert registry.resolve("models:/relevance-student@champion") == storage.normalise(folder)
     assert "| last_day | 2024-05-10 |" in shown
+    # what `backfill` reads: the newest decision of a date whose day is complete wins
+    assert finished(str(tmp_path / "workspace")) == {"2024-05-11": "complete"}
 
 
 def test_a_first_day_alone_may_promote_and_a_refusal_keeps_its_own_reason(evaluated, model, tmp_path):
-    alone = {"last_day": {"day": "2024-05-10", "status": "alone", "share": 1.0}}
+    alone = {"last_day": {"date": "2024-05-10", "day": "2024-05-10", "status": "alone", "share": 1.0}}
     assert _night(tmp_path, evaluated(**SYSTEMS), model("a"), "alone", alone)[0]["outcome"] == "promote"
     worse = evaluated("worse", **(SYSTEMS | {"cross_encoder": scored(50.0, 3)}))
     decision = _night(tmp_path, worse, model("b"), "worse", _of_day(0))[0]
@@ -64,5 +67,5 @@ def test_a_first_day_alone_may_promote_and_a_refusal_keeps_its_own_reason(evalua
 
 
 def test_a_lineage_without_a_last_day_is_refused(evaluated, model, tmp_path):
-    with pytest.raises(InputError, match=r"lineage.json' has no last_day with day, status and share"):
+    with pytest.raises(InputError, match=r"lineage.json' has no last_day with date, day, status and share"):
         _night(tmp_path, evaluated(**SYSTEMS), model("a"), "old", {"last_day": {"status": "complete"}})

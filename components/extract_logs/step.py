@@ -60,8 +60,7 @@ def run(
     ) as warehouse:
         _define(warehouse, salt)
         staging.stage_events(warehouse, readers.event_rows(source.log, event_files), readers.adapted(config, source.log))
-        shown = quarantine.write(warehouse, storage.join(lineage, ledger.QUARANTINE), config, source.root)
-        faults = _check_faults(warehouse, config, storage.join(source.root, source.log.events), lineage)
+        faults, shown = _check_faults(warehouse, config, source, storage.join(lineage, ledger.QUARANTINE))
         window = window or _last_window(warehouse, config, today, event_files)
         searches = staging.stage_searches(warehouse, readers.search_rows(source.log, query_files)) | readers.count_long(warehouse)
         LOG.info("staged %d events, window %s", sum(faults.values()), window)
@@ -128,21 +127,25 @@ def _define(warehouse: duckdb.DuckDBPyConnection, salt: bytes) -> None:
     privacy.define_hash(warehouse, salt)
 
 
-def _check_faults(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfig, uri: str, lineage: str) -> dict[str, int]:
-    faults = staging.count_faults(warehouse)
+def _check_faults(
+    warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfig, source: DatasetCard, place: str
+) -> tuple[dict[str, int], tuple[int, int]]:
+    """(rows per fault, rows in the quarantine file at `place` and left out of it); the file stands also when the log is refused."""
+    faults, uri = staging.count_faults(warehouse), storage.join(source.root, source.log.events)
     read = sum(faults.values())
     if not read:
         raise InputError(f"'{uri}' holds no event; check the card's key 'log.events' and that the log was exported")
+    shown = quarantine.write(warehouse, place, config, source.root)
     malformed = {fault: count for fault, count in faults.items() if fault not in ("", staging.IGNORED)}
     share = sum(malformed.values()) / read
     if share > config.max_malformed_share:
         worst = ", ".join(f"{fault} {count}" for fault, count in sorted(malformed.items(), key=lambda one: (-one[1], one[0])))
         raise InputError(
             f"'{uri}': {share:.2%} of {read} rows are malformed ({worst}), more than max_malformed_share = {config.max_malformed_share}; "
-            f"look at '{storage.join(lineage, ledger.QUARANTINE)}'; repair the log, name its actions in action_names or ignored_actions, "
+            f"look at '{place}'; repair the log, name its actions in action_names or ignored_actions, "
             "or raise the limit"
         )
-    return faults
+    return faults, shown
 
 
 def _last_window(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfig, today: date, files: Sequence[str]) -> Window:

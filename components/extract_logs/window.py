@@ -93,13 +93,13 @@ def last_partition(files: Sequence[str]) -> date | None:
 def partitions_of(files: Sequence[str], window: Window | None, late_days: int, oldest: date = FIRST_DAY) -> list[str]:
     """The files that can hold rows of the window: partitions `dt=` are days of arrival, so up to `late_days` later ones count.
 
-    GA4's tables `events_YYYYMMDD` are days of the property's time zone, which the margin of a day covers. Without a window, all that
-    arrived on `oldest` or later.
+    GA4's tables `events_YYYYMMDD` are days of the property's time zone, so there `late_days` must be at least 1. Without a window, all
+    that arrived on `oldest` or later.
     """
     if window is None:
         first, last = oldest, date.max
     else:
-        first, last = window.first - timedelta(days=1), window.last + timedelta(days=max(late_days, 1))
+        first, last = window.first - timedelta(days=1), window.last + timedelta(days=late_days)
     return [file for file in files if (day := _partition_day(file)) is None or first <= day <= last]
 
 

@@ -30,7 +30,10 @@ class ExtractLogsConfig(StepConfig):
     )
     min_clients: int = Field(3, ge=1, description="Distinct clients that must have typed a query before it leaves the warehouse (count).")
     retention_days: int = Field(
-        0, ge=0, le=3660, description="Days after which an event may no longer be kept; older ones are not read. 0: no retention is set."
+        0,
+        ge=0,
+        le=3660,
+        description="Days after which an event may no longer be kept; older ones are never written. 0: no retention is set.",
     )
     min_day_share: float = Field(
         0.5, ge=0, le=1, description="Share of the usual day's kept events, 0 to 1, below which the window's last day counts as partial."

@@ -7,9 +7,11 @@ table will have, so those files are not read.
 
 Which search an event belongs to:
 
-1. An event with `search_term` is a search; its id is (user_pseudo_id, ga_session_id, event_timestamp).
+1. An event `search` or `view_search_results` with a `search_term` is a search; its id is (user_pseudo_id, ga_session_id,
+   event_timestamp). One that repeats the term of the session's search before it (a reload, a next page, both names for one search) is
+   that search.
 2. A listed or selected item (view_search_results, view_item_list, select_item) belongs to the latest search of its session that is
-   not later than itself. With the card's `search_lists`, only items of these lists do.
+   not later than itself. With the card's `search_lists`, items of other lists are no search results: `other_action`.
 3. A cart or a purchase belongs to the search under which that item was last listed or selected in the session, not later than itself.
 
 Items without such a search have the query_id NO_SEARCH, which no search has: they are dropped as `unknown_query`.
@@ -28,6 +30,7 @@ ACTIONS = {
     "view_search_results": "impression", "view_item_list": "impression", "select_item": "click", "add_to_cart": "add_to_cart",
     "purchase": "purchase",
 }  # fmt: skip
+SEARCHES = ("search", "view_search_results")
 LISTED = ("view_search_results", "view_item_list", "select_item")
 OTHER = "(other)"
 NO_SEARCH = "(no search)"
@@ -56,13 +59,21 @@ def event_rows(log: LogSource, files: Sequence[str]) -> str:
         InputError: for files that cannot be opened, or whose columns are not those of the export.
     """
     lists = ", ".join(literal(name) for name in log.search_lists)
-    elsewhere = f"AND NOT coalesce(item.list_id IN ({lists}) OR item.list_name IN ({lists}), false)" if lists else "AND false"
+    elsewhere = (
+        f"AND action <> 'view_search_results' AND NOT coalesce(item.list_id IN ({lists}) OR item.list_name IN ({lists}), false)"
+        if lists
+        else "AND false"
+    )
     named = ", ".join(literal(name) for name in ACTIONS)
     listed = ", ".join(literal(name) for name in LISTED)
+    asking = ", ".join(literal(name) for name in SEARCHES)
     return f"""
         WITH flat AS MATERIALIZED (
-          SELECT *, TRY_CAST(time AS BIGINT) AS us, client || '.' || session AS visit FROM ({_flat(files)})),
-        searches AS (SELECT DISTINCT visit, us, visit || '.' || us AS query_id FROM flat WHERE term IS NOT NULL),
+          SELECT * REPLACE (CASE WHEN action IN ({asking}) THEN term END AS term),
+                 TRY_CAST(time AS BIGINT) AS us, client || '.' || session AS visit FROM ({_flat(files)})),
+        terms AS (SELECT visit, us, max(term) AS term FROM flat WHERE term IS NOT NULL GROUP BY visit, us),
+        searches AS (SELECT visit, us, visit || '.' || us AS query_id FROM terms
+                     QUALIFY term IS DISTINCT FROM lag(term) OVER (PARTITION BY visit ORDER BY us)),
         placed AS (
           SELECT * EXCLUDE (items), unnest(items) AS item, unnest(range(len(items))) AS n FROM flat
           WHERE action IN ({named}) AND len(items) > 0

@@ -93,13 +93,12 @@ def last_partition(files: Sequence[str]) -> date | None:
 def partitions_of(files: Sequence[str], window: Window | None, late_days: int, oldest: date = FIRST_DAY) -> list[str]:
     """The files that can hold rows of the window: partitions `dt=` are days of arrival, so up to `late_days` later ones count.
 
-    GA4's tables `events_YYYYMMDD` are days of the property's time zone, so there `late_days` must be at least 1. Without a window, all
-    that arrived on `oldest` or later.
+    GA4's tables `events_YYYYMMDD` are days of the property's time zone, so there `late_days` must be at least 1. Nothing that
+    arrived before `oldest`, where all rows are older still.
     """
-    if window is None:
-        first, last = oldest, date.max
-    else:
-        first, last = window.first - timedelta(days=1), window.last + timedelta(days=late_days)
+    first, last = oldest, date.max
+    if window is not None:
+        first, last = max(window.first - timedelta(days=1), oldest), window.last + timedelta(days=late_days)
     return [file for file in files if (day := _partition_day(file)) is None or first <= day <= last]
 
 

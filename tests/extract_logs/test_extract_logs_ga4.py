@@ -58,6 +58,18 @@ def test_a_search_at_the_same_microsecond_counts_and_the_latest_one_wins(extract
     assert _found(_extract(extract, tmp_path, rows)) == [("red", "click", "c", 3), ("red shoes", "impression", "a", 1)]
 
 
+def test_a_repeated_term_is_one_search_and_an_item_s_own_term_is_none(extract, tmp_path):
+    rows = [happening("search", 1, search_term="red shoes"), happening("view_search_results", 2, search_term="red shoes"),
+            happening("view_item_list", 3, items=[("a", 1)], search_term="typed elsewhere"),
+            happening("view_search_results", 4, search_term="red shoes"), happening("select_item", 5, items=[("a", 1)]),
+            happening("search", 6, search_term="blue hat"), happening("search", 7, search_term="red shoes"),
+            happening("select_item", 8, items=[("c", 1)])]  # fmt: skip
+    got = _extract(extract, tmp_path, rows)
+    assert {row["query"]: row["frequency"] for row in got.table("queries")} == {"red shoes": 2, "blue hat": 1}
+    shown = {row["item_id"]: (row["impressions"], row["clicks"]) for row in got.table("interactions")}
+    assert shown == {"a": (1, 1), "c": (1, 1)}  # the click on a belongs to the search that showed it
+
+
 def test_late_rows_and_repeated_days_are_one_event(extract, tmp_path):
     rows = [happening("search", 1, search_term="red shoes"), happening("view_item_list", 2, items=[("a", 1)])]
     write_parquet(tmp_path / "ga4/events_20240510.parquet", rows)
@@ -80,9 +92,10 @@ def test_only_the_lists_of_the_search_count(extract, tmp_path):
     rows = [happening("search", 1, search_term="red shoes"),
             happening("view_item_list", 2, items=[("a", 1, "search results"), ("ad", 1, "recommended")]),
             happening("select_item", 3, items=[("ad", 1, "recommended")]),
+            happening("view_search_results", 3.5, items=[("r", 5)], search_term="red shoes"),  # search results by their name
             happening("purchase", 4, items=[("a",), ("ad",)])]  # fmt: skip
     got = _extract(extract, tmp_path, rows, search_lists=["search results"])
-    assert _found(got) == [("red shoes", "impression", "a", 1), ("red shoes", "purchase", "a", None)]
+    assert _found(got) == [("red shoes", "impression", "a", 1), ("red shoes", "impression", "r", 5), ("red shoes", "purchase", "a", None)]
     assert {reason: count for reason, count in got.report.dropped.items() if count} == {"other_action": 3, "unknown_query": 1}
 
 

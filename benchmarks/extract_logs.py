@@ -24,7 +24,7 @@ from components.shared import tables, text
 
 DAYS, EVENTS_A_SEARCH, NUM_QUERIES, NUM_ITEMS = 7, 12, 20_000, 50_000
 FIRST_MS = 1_714_521_600_000  # 2024-05-01T00:00:00Z
-OUTPUTS = ("events", "interactions", "queries")
+OUTPUTS = ("events", "interactions", "queries", "lineage")
 
 
 def _names(prefix: str, numbers: np.ndarray) -> pa.Array:

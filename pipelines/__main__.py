@@ -15,7 +15,7 @@ import yaml
 from rich.console import Console
 
 from components.shared.errors import EXIT_INPUT, EXIT_TEMPORARY, InputError, TemporaryError
-from pipelines import cron, ir, package, plan, recipe, run_local, schedule, status, submit, sync
+from pipelines import cron, ir, nights, package, plan, recipe, run_local, schedule, status, submit, sync
 from pipelines.kubeflow import HOST_VARIABLE, Kubeflow, check_host
 from pipelines.lint import lint
 from pipelines.placement import PROFILES, Images, images_of_environment
@@ -94,9 +94,11 @@ def _add_cluster_commands(commands: Any, what: list[argparse.ArgumentParser], da
         help="CRON_SCHEDULE_TIMEZONE of Kubeflow's controller (default: UTC)",
     )
     commands.add_parser("unschedule", parents=[there, host, named], help="remove the schedule; its runs stay")
-    past = commands.add_parser("backfill", parents=[*what, there, host], help="one run per day that has none")
+    past = commands.add_parser("backfill", parents=[*what, there, host], help="one run per day that the workspace has no finished run for")
     past.add_argument("--from", dest="first", required=True, metavar="YYYY-MM-DD", help="first date")
     past.add_argument("--to", dest="last", required=True, metavar="YYYY-MM-DD", help="last date")
+    past.add_argument("--list", action="store_true", help="only say which days the workspace has a finished run for; asks no Kubeflow")
+    past.add_argument("--again", action="store_true", help="also days that the workspace has a finished run for")
     again = commands.add_parser("resume", parents=[there, host], help="a failed run once more; finished steps are reused")
     again.add_argument("run_id", metavar="RUN_ID", help="as shown by `status --host`")
     look = commands.add_parser("status", parents=[there], help="list the runs of a workspace, or with --host those on a Kubeflow")
@@ -213,10 +215,18 @@ def _unschedule(given: argparse.Namespace) -> int:
 
 def _backfill(given: argparse.Namespace) -> int:
     days = submit.days_between(given.first, given.last)
+    if given.list:
+        known = nights.finished(package.check_workspace(given.workspace, given.profile))
+        print("\n".join(nights.line_of(day, known) for day in days))
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         ready = _prepare(given, folder)
-        for one in submit.backfill(_server(given), ready, days, given.experiment):
-            print(f"{one.day} {one.state or 'submitted'} {one.url}", flush=True)
+        known = {} if given.again else nights.finished(ready.arguments["workspace"])
+        missing = [day for day in days if day not in known]
+        filled = submit.backfill(_server(given), ready, missing, given.experiment) if missing else iter(())
+        for day in days:
+            one = next(filled) if day in missing else None
+            print(f"{one.day} {one.state or 'submitted'} {one.url}" if one else nights.line_of(day, known), flush=True)
     return 0
 
 

@@ -48,7 +48,7 @@ def distillation(
     card, items, judgments = (import_task.outputs[name] for name in ("card", "items", "judgments"))
     log_task = extract_logs(config=logs, section="logs", card=card, judged_queries=import_task.outputs["judged_queries"], date=date,
                             **run).set_display_name("Log")
-    interactions, queries = log_task.outputs["interactions"], log_task.outputs["queries"]
+    interactions, queries, lineage = (log_task.outputs[name] for name in ("interactions", "queries", "lineage"))
     texts = {"queries": queries, "items": items}
     near = retrieve_neighbors(
         config=neighbors, section="neighbors", interactions=interactions, judgments=judgments, **texts, **run,
@@ -77,4 +77,4 @@ def distillation(
     evaluate_task = evaluate_rankings(
         config=evaluation, section="evaluation", card=card, judgments=judgments, **rankings, **texts, **run).set_display_name("Evaluate")
     promote_model(config=promotion, section="promotion", evaluation=evaluate_task.outputs["evaluation"],
-                  cross_encoder=cross.outputs["model"], bi_encoder=bi.outputs["model"], **run).set_display_name("Promote")
+                  cross_encoder=cross.outputs["model"], bi_encoder=bi.outputs["model"], lineage=lineage, **run).set_display_name("Promote")

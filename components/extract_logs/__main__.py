@@ -1,4 +1,7 @@
-"""python -m components.extract_logs --card CARD --judged-queries URI --events OUT --interactions OUT --queries OUT [--date DAY]"""
+r"""Read a search log.
+
+python -m components.extract_logs --card CARD --judged-queries URI --events OUT --interactions OUT --queries OUT --lineage OUT [--date DAY]
+"""
 
 import sys
 

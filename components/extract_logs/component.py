@@ -1,7 +1,7 @@
 """kfp door of extract_logs."""
 
 from kfp import dsl
-from kfp.dsl import Dataset, Input, Markdown, Output
+from kfp.dsl import Artifact, Dataset, Input, Markdown, Output
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False, packages_to_install=[])
@@ -16,6 +16,7 @@ def extract_logs(
     events: Output[Dataset],
     interactions: Output[Dataset],
     queries: Output[Dataset],
+    lineage: Output[Artifact],
     summary: Output[Markdown],
 ):
     """Clean the search log: who clicked what after which query, without bots, duplicates and personal data.
@@ -31,6 +32,7 @@ def extract_logs(
         events: Table `events`: one cleaned user event a row.
         interactions: Table `interactions`: counts per query, item and day.
         queries: Table `queries`: judged and kept queries with frequency and segment.
+        lineage: What left the warehouse, and which rows were malformed.
         summary: Rows read, kept, dropped and quarantined, by reason.
     """
     from components.extract_logs.config import ExtractLogsConfig
@@ -44,7 +46,7 @@ def extract_logs(
         workspace=workspace,
         run_id=run_id,
         inputs={"card": card, "judged_queries": judged_queries},
-        outputs={"events": events, "interactions": interactions, "queries": queries},
+        outputs={"events": events, "interactions": interactions, "queries": queries, "lineage": lineage},
         pages={"summary": summary},
         values={"date": date},
     )

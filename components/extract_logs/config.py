@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import Field, field_validator
 
+from components.extract_logs.window import oldest_day
 from components.shared.config import StepConfig
 from components.shared.schema import ACTIONS
 
@@ -27,6 +29,16 @@ class ExtractLogsConfig(StepConfig):
         description="Well-formed actions of the log that say nothing about a query's items; dropped and counted, never malformed.",
     )
     min_clients: int = Field(3, ge=1, description="Distinct clients that must have typed a query before it leaves the warehouse (count).")
+    retention_days: int = Field(
+        0,
+        ge=0,
+        le=3660,
+        description="Days after which an event may no longer be kept; older ones are never written. 0: no retention is set.",
+    )
+    min_day_share: float = Field(
+        0.5, ge=0, le=1, description="Share of the usual day's kept events, 0 to 1, below which the window's last day counts as partial."
+    )
+    max_quarantine_rows: int = Field(1000, ge=0, le=100_000, description="Malformed rows of each reason in the quarantine file (count).")
     client_salt_variable: str = Field("LOG_CLIENT_SALT", description="Environment variable that holds the secret salt of client hashes.")
     bot_searches_per_minute: float = Field(20.0, gt=0, description="Sustained searches per minute above which a client is a bot.")
     bot_burst_minutes: int = Field(5, ge=1, description="How long that rate must be sustained, in minutes.")
@@ -71,5 +83,7 @@ class ExtractLogsConfig(StepConfig):
         return share
 
     def references(self) -> dict[str, str]:
-        """The salt, so that clients hashed with an old one (or with the public development salt) are hashed again."""
-        return {"salt": hashlib.sha256(f"salt:{os.environ.get(self.client_salt_variable, '')}".encode()).hexdigest()}
+        """The salt, so that clients hashed with an old one (or with the public development salt) are hashed again; and the first day that
+        may be kept, so that a table from yesterday with a day too much is not used again."""
+        kept = {"oldest": str(oldest_day(datetime.now(UTC).date(), self.retention_days))} if self.retention_days else {}
+        return kept | {"salt": hashlib.sha256(f"salt:{os.environ.get(self.client_salt_variable, '')}".encode()).hexdigest()}

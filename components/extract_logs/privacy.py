@@ -10,7 +10,7 @@ import os
 
 import duckdb
 
-KINDS = ("email", "card", "order", "phone")
+KINDS = ("email", "iban", "card", "ip", "order", "ssn", "phone")
 DEVELOPMENT_SALT = "relevance-distillery development salt"
 HASH_CHARS = 16
 
@@ -22,6 +22,10 @@ _ORDER = (
     r"(?:\border(?:\s*(?:no|number|id|nr)\b)?[\s.:#]*)?\b\d{3}-\d{7}-\d{7}\b|\border(?:\s*(?:no|number|id|nr)\b)?[\s.:#]*\d[\d-]{4,}\d\b"
 )
 _PHONE = r"\+\d[\d ().-]{6,16}\d\b|\(?\b\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b|\b0\d{2,4}[ /.-]\d{5,8}\b"
+_SSN = r"\b\d{3}-\d{2}-\d{4}\b"
+# country, check digits, one group of letters or digits, then digits: the check digits decide (ISO 13616, mod 97)
+_IBAN = r"\b[a-z]{2}\d{2} ?[a-z0-9]{4}(?: ?\d{4}){1,6}(?: ?\d{1,3})?\b"
+_IP = r"\b(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)\b"  # below 8 digits it is taken for a version number
 _GROUPED = r"^\d{4}[ -]\d{4}[ -]\d{4}[ -]\d{4}$"
 
 PLACEHOLDER = f"<(?:{'|'.join(KINDS)})>"
@@ -36,13 +40,24 @@ def define_scrub(connection: duckdb.DuckDBPyConnection) -> None:
                   ELSE 2 * CAST(digits[-i] AS INTEGER) END)) % 10 = 0"""
     )
     connection.execute(
-        f"""CREATE MACRO scrub_cards(query) AS CASE WHEN regexp_matches(query, '{_CARD}') THEN list_reduce(
-              list_prepend(query, list_filter(regexp_extract_all(query, '{_CARD}'), lambda found:
-                regexp_matches(found, '{_GROUPED}') OR luhn(regexp_replace(found, '[ -]', '', 'g')))),
-              lambda whole, found: replace(whole, found, '<card>')) ELSE query END"""
+        """CREATE MACRO iban_holds(found) AS list_reduce(list_prepend(0, list_transform(
+             string_split(substr(found, 5) || substr(found, 1, 4), ''),
+             lambda c: CASE WHEN c >= 'a' THEN ascii(c) - 87 ELSE CAST(c AS INTEGER) END)),
+             lambda rest, value: (rest * CASE WHEN value > 9 THEN 100 ELSE 10 END + value) % 97) = 1"""
     )
-    chain = f"scrub_cards(regexp_replace(query, '{_EMAIL}', '<email>', 'g'))"
-    for kind, pattern in (("order", _ORDER), ("phone", _PHONE)):
+    chain = f"regexp_replace(query, '{_EMAIL}', '<email>', 'g')"
+    for kind, pattern, test in (
+        ("iban", _IBAN, "iban_holds(replace(found, ' ', ''))"),
+        ("card", _CARD, f"regexp_matches(found, '{_GROUPED}') OR luhn(regexp_replace(found, '[ -]', '', 'g'))"),
+        ("ip", _IP, "length(replace(found, '.', '')) >= 8"),
+    ):
+        connection.execute(
+            f"""CREATE MACRO scrub_{kind}(query) AS CASE WHEN regexp_matches(query, '{pattern}') THEN list_reduce(
+                  list_prepend(query, list_filter(regexp_extract_all(query, '{pattern}'), lambda found: {test})),
+                  lambda whole, found: replace(whole, found, '<{kind}>')) ELSE query END"""
+        )
+        chain = f"scrub_{kind}({chain})"
+    for kind, pattern in (("order", _ORDER), ("ssn", _SSN), ("phone", _PHONE)):
         chain = f"regexp_replace({chain}, '{pattern}', '<{kind}>', 'g')"
     connection.execute(f"CREATE MACRO scrub(query) AS CASE WHEN regexp_matches(query, '[0-9@]') THEN {chain} ELSE query END")
     connection.execute(

@@ -1,15 +1,13 @@
 """Files -> strict rows: every event with the code of its fault, every search with its text."""
 
-from collections.abc import Sequence
-
 import duckdb
 import ibis
 
-from components.extract_logs import sources
 from components.extract_logs.columns import _
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.window import FIRST_DAY
 from components.shared.schema import ACTIONS
+from components.shared.text import MAX_QUERY_CHARS
 
 IMPRESSION, CLICK, ADD_TO_CART, PURCHASE = range(len(ACTIONS))
 IGNORED = "other_action"  # well-formed, but not an action that we count: dropped, not quarantined
@@ -27,25 +25,26 @@ def define_parsers(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def read_log(connection: duckdb.DuckDBPyConnection, events: Sequence[str], queries: Sequence[str], first_position: int) -> None:
-    """Views `read_events` and `read_queries`: the rows of the files, parsed where they can be.
+def read_log(connection: duckdb.DuckDBPyConnection, events: str, searches: str) -> None:
+    """Views `read_events` and `read_queries` of the raw relations of `readers`: the rows of the files, parsed where they can be.
 
     Times are UTC microseconds, positions start at 1; `is_blank` marks a row without anything in it, `has_position` one that says
-    a position, parsable or not.
+    a position, parsable or not, `origin` is where the row stood and what it said.
     """
     connection.execute(
         f"""CREATE VIEW read_events AS
             SELECT query_id, coalesce(client, session) AS client, session, moment(time) AS us, action AS name, item_id,
-                   TRY_CAST(ordinal AS INTEGER) + 1 - {first_position} AS position, text, ordinal IS NOT NULL AS has_position,
-                   coalesce(query_id, action, time, item_id, client, session) IS NULL AS is_blank
-            FROM ({sources.relation(events, sources.EVENT_PLACES)});
+                   TRY_CAST(ordinal AS INTEGER) + 1 - first_position AS position, text, ordinal IS NOT NULL AS has_position,
+                   coalesce(query_id, action, time, item_id, client, session) IS NULL AS is_blank, origin
+            FROM ({events});
             CREATE VIEW read_queries AS
-            SELECT query_id, client, text, moment(time) AS us FROM ({sources.relation(queries, sources.QUERY_PLACES)})"""
+            SELECT query_id, client, text, moment(time) AS us FROM ({searches})"""
     )
 
 
 def judge_rows(read: ibis.Table, config: ExtractLogsConfig) -> ibis.Table:
-    """query_id, client, session, us, action (index into ACTIONS), item_id, position, text, fault (null for a well-formed row)."""
+    """query_id, client, session, us, action (index into ACTIONS), item_id, position, text, fault (null for a well-formed row), origin
+    (of a row with a fault)."""
     action = _.name.cases(*((theirs, ACTIONS.index(ours)) for theirs, ours in sorted(config.action_names.items())))
     rows = read.mutate(action=action.cast("int8"))
     is_impression = _.action.fill_null(-1) == IMPRESSION
@@ -59,22 +58,24 @@ def judge_rows(read: ibis.Table, config: ExtractLogsConfig) -> ibis.Table:
         (_.has_position & ~_.position.between(1, MAX_POSITION).fill_null(False), "bad_position"),
         (_.us.isnull(), "bad_timestamp"),
     )
-    return rows.select("query_id", "client", "session", "us", "action", "item_id", "text", position=_.position.cast("int32"), fault=fault)
+    judged = rows.mutate(position=_.position.cast("int32"), fault=fault)
+    columns = ("query_id", "client", "session", "us", "action", "item_id", "text", "position", "fault")
+    return judged.select(*columns, origin=ibis.cases((_.fault.notnull(), _.origin)))
 
 
 def find_searches(read: ibis.Table, staged: ibis.Table) -> ibis.Table:
     """query_id, text, us, client: one row per query_id that has a text.
 
-    A query_id that is logged several times keeps its latest row. One that is logged only with its events takes the event's
-    own `user_query`, client and first time.
+    A query_id that is logged several times keeps its latest row. One that is logged only with its events, which may be searches
+    themselves, takes their text, client and first time.
     """
     usable = read.filter(_.query_id.notnull(), _.text.notnull()).mutate(us=_.us.fill_null(0), client=_.client.fill_null(""))
     place = ibis.row_number().over(group_by="query_id", order_by=[_.us.desc(), _.text.desc(), _.client.desc()])
     latest = usable.mutate(place=place).filter(_.place == 0).drop("place")
-    timed = latest.filter(_.us > 0).select("query_id")
+    whole = latest.filter(_.us > 0, _.client != "").select("query_id")
     seen = (
-        staged.filter(_.fault.isnull())
-        .anti_join(timed, "query_id")
+        staged.filter(_.query_id.notnull(), _.fault.fill_null(IGNORED) == IGNORED)
+        .anti_join(whole, "query_id")
         .group_by("query_id")
         .agg(text=_.text.max(), us=_.us.min(), client=_.client.min())
     )
@@ -93,6 +94,11 @@ def count_searches(read: ibis.Table) -> ibis.Table:
     counts = read.agg(read=_.count(), usable=_.count(where=usable), unlike=_.query_id.nunique(where=usable))
     names = {"read": _.read, "unusable": _.read - _.usable, "repeated": _.usable - _.unlike}
     return counts.select(**{f"searches.{name}": count for name, count in names.items()})
+
+
+def count_cut(searches: ibis.Table) -> ibis.Table:
+    """One row `searches.cut`: searches whose text is cut at MAX_QUERY_CHARS."""
+    return searches.agg(**{"searches.cut": _.count(where=_.text.length() > MAX_QUERY_CHARS)})
 
 
 def count_faults(staged: ibis.Table) -> ibis.Table:

@@ -1,16 +1,18 @@
 """Extract clean events, interactions and query frequencies from a shop's UBI search log."""
 
 import logging
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 
-from components.extract_logs import chain, codes, phrases, privacy, propensity, sources, staging
+from components.extract_logs import chain, codes, phrases, privacy, propensity, quarantine, readers, sources, staging
+from components.extract_logs import lineage as ledger
 from components.extract_logs.bots import RULES
 from components.extract_logs.columns import _
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.warehouse import Warehouse, open_warehouse
-from components.extract_logs.window import DAY_US, Window, parse_date, partitions_of, resolve_window
+from components.extract_logs.window import DAY_US, Window, last_partition, oldest_day, parse_date, partitions_of, resolve_window
 from components.shared import storage, tables
 from components.shared.card import DatasetCard, read_card
 from components.shared.errors import InputError
@@ -29,10 +31,12 @@ def run(
     events: str,
     interactions: str,
     queries: str,
+    lineage: str,
     date: str = "",
     tracker: Tracker,
 ) -> Report:
-    """Read the log that the card names, write tables `events`, `interactions` and `queries`.
+    """Read the log that the card names, write tables `events`, `interactions` and `queries`, and folder `lineage`: what left the
+    warehouse (`lineage.json`) and which rows were malformed (`quarantine.parquet`).
 
     Every event read is kept, dropped under one reason, or quarantined as malformed; the report has all counts.
 
@@ -43,8 +47,8 @@ def run(
     judged = tables.read_table(judged_queries, "queries")
     today = datetime.now(UTC).date()
     day = parse_date(date, today)
-    window = None if day is None else resolve_window(date, days=config.window_days, lag_days=config.lag_days, today=today, last_day=None)
-    event_files, query_files, notes = _list_files(source, window, config.late_days)
+    window = None if day is None else _window(config, date, today, None)
+    event_files, query_files, notes = _list_files(source, window, config, today)
     salt, is_development = privacy.read_salt(config.client_salt_variable)
     if is_development:
         notes["client_salt"] = f"{config.client_salt_variable} is not set: clients are hashed with the public development salt"
@@ -55,81 +59,107 @@ def run(
     ) as warehouse:
         staging.define_parsers(warehouse.sql)
         privacy.define_scrub(warehouse.sql)
-        staging.read_log(warehouse.sql, event_files, query_files, source.log.first_position)
-        warehouse.keep("staged", staging.judge_rows(warehouse.table("read_events"), config))
-        faults = _check_faults(warehouse, config, storage.join(source.root, source.log.events))
-        window = window or _last_window(warehouse, config, today)
+        staging.read_log(warehouse.sql, readers.event_rows(source.log, event_files), readers.search_rows(source.log, query_files))
+        warehouse.keep("staged", staging.judge_rows(warehouse.table("read_events"), readers.adapted(config, source.log)))
+        faults, shown = _check_faults(warehouse, config, source, storage.join(lineage, ledger.QUARANTINE))
+        window = window or _last_window(warehouse, config, today, event_files)
         LOG.info("staged %d events, window %s", sum(faults.values()), window)
         warehouse.put("judged", judged)
         warehouse.keep("logged", warehouse.table("read_queries"))
-        _name_things(warehouse, config, salt)
+        cut = _name_things(warehouse, config, salt)
         dropped = chain.clean_events(warehouse, config, window)
         LOG.info("dropped %s", dropped)
         chain.show_items(warehouse)
         propensities, metrics = _propensities(warehouse, config)
         chain.count_interactions(warehouse, propensities)
-        metrics |= _metrics(warehouse, window, faults)
+        metrics |= _metrics(warehouse, window, faults) | cut
         written = {
-            events: tables.write_table(events, "events", chain.publish_events(warehouse)),
-            interactions: tables.write_table(interactions, "interactions", chain.publish_interactions(warehouse)),
-            queries: tables.write_table(queries, "queries", chain.publish_queries(warehouse, config)),
+            "events": tables.write_table(events, "events", chain.publish_events(warehouse)),
+            "interactions": tables.write_table(interactions, "interactions", chain.publish_interactions(warehouse)),
+            "queries": tables.write_table(queries, "queries", chain.publish_queries(warehouse, config)),
         }
-    for uri, manifest in written.items():
-        tracker.dataset(manifest.table, uri, manifest.digest, manifest.rows)
-    tracker.tags({"log.window": str(window), "data.snapshot": source.snapshot})
+    for name, uri in {"events": events, "interactions": interactions, "queries": queries}.items():
+        tracker.dataset(name, uri, written[name].digest, written[name].rows)
     dropped[staging.IGNORED] = faults.pop(staging.IGNORED, 0)
     well_formed = faults.pop("", 0)
     quarantined = sum(faults.values())
-    return Report(
+    last_day = ledger.last_day(ledger.events_per_day(events), window, config.min_day_share)
+    delete_by = ledger.delete_by(window, config.retention_days)
+    tracker.tags({"log.window": str(window), "log.status": last_day.status, "log.delete_by": delete_by, "data.snapshot": source.snapshot})
+    report = Report(
         read=well_formed + dropped[staging.IGNORED] + quarantined,
-        kept=written[events].rows,
+        kept=written["events"].rows,
         dropped=dropped,
         quarantined=quarantined,
-        metrics=metrics,
-        notes={"window": str(window), **notes},
+        metrics=metrics | {"last_day.events": float(last_day.events), "last_day.share": last_day.share},
+        notes={"window": str(window), "last_day": str(last_day), "delete_by": delete_by or "no retention_days is set", **notes},
     )
+    departure = ledger.Departure(
+        source=source, config=config, window=window, day=last_day, manifests=written, report=report, quarantine=shown,
+        num_files={"events": len(event_files), "queries": len(query_files)}, is_development_salt=is_development,
+    )  # fmt: skip
+    tracker.artifact(ledger.write(lineage, departure), "log")
+    return report
 
 
-def _list_files(source: DatasetCard, window: Window | None, late_days: int) -> tuple[list[str], list[str], dict[str, str]]:
-    event_files = sources.list_log(source.root, source.log.events, "events")
-    query_files = sources.list_log(source.root, source.log.queries, "queries")
-    wanted = partitions_of(event_files, window, late_days)
+def _list_files(
+    source: DatasetCard, window: Window | None, config: ExtractLogsConfig, today: date
+) -> tuple[list[str], list[str], dict[str, str]]:
+    log, oldest = source.log, oldest_day(today, config.retention_days)
+    event_files = sources.list_log(source.root, log.events, "events")
+    query_files = sources.list_log(source.root, log.queries, "queries") if log.queries else []
+    wanted = partitions_of(event_files, window, config.late_days, oldest)
     if not wanted:
-        uri = storage.join(source.root, source.log.events)
-        raise InputError(f"'{uri}' has no day partition for {window}; its last file is {event_files[-1]}; give another date")
+        uri = storage.join(source.root, log.events)
+        raise InputError(
+            f"'{uri}' has no day partition for {window or f'{oldest} or later'}; its last file is {event_files[-1]}; give another date"
+        )
     notes = {"event_files": f"{len(wanted)} of {len(event_files)} read"}
-    return wanted, partitions_of(query_files, window, late_days) or query_files[-1:], notes
+    return wanted, partitions_of(query_files, window, config.late_days, oldest) or query_files[-1:], notes
 
 
-def _name_things(warehouse: Warehouse, config: ExtractLogsConfig, salt: bytes) -> None:
+def _window(config: ExtractLogsConfig, text: str, today: date, last_day: date | None) -> Window:
+    oldest = oldest_day(today, config.retention_days)
+    return resolve_window(text, days=config.window_days, lag_days=config.lag_days, today=today, last_day=last_day, oldest=oldest)
+
+
+def _name_things(warehouse: Warehouse, config: ExtractLogsConfig, salt: bytes) -> dict[str, float]:
+    """Phrases and codes of the searches; returns how many texts were cut."""
     searches = warehouse.keep("searches", staging.find_searches(warehouse.table("logged"), warehouse.table("staged")))
     phrases.name_phrases(warehouse, searches)
     phrases.find_hidden(warehouse, hide_evaluated=config.hide_evaluated_queries)
     chain.encode_names(warehouse, codes.encoder(salt))
+    return {name: float(count) for name, count in warehouse.rows(staging.count_cut(searches))[0].items()}
 
 
-def _check_faults(warehouse: Warehouse, config: ExtractLogsConfig, uri: str) -> dict[str, int]:
+def _check_faults(
+    warehouse: Warehouse, config: ExtractLogsConfig, source: DatasetCard, place: str
+) -> tuple[dict[str, int], tuple[int, int]]:
+    """(rows per fault, rows in the quarantine file at `place` and left out of it); the file stands also when the log is refused."""
     faults = {row["fault"]: row["rows"] for row in warehouse.rows(staging.count_faults(warehouse.table("staged")))}
+    uri = storage.join(source.root, source.log.events)
     read = sum(faults.values())
     if not read:
         raise InputError(f"'{uri}' holds no event; check the card's key 'log.events' and that the log was exported")
+    shown = quarantine.write(warehouse.sql, place, config, source.root)
     malformed = {fault: count for fault, count in faults.items() if fault not in ("", staging.IGNORED)}
     share = sum(malformed.values()) / read
     if share > config.max_malformed_share:
         worst = ", ".join(f"{fault} {count}" for fault, count in sorted(malformed.items(), key=lambda one: (-one[1], one[0])))
         raise InputError(
             f"'{uri}': {share:.2%} of {read} rows are malformed ({worst}), more than max_malformed_share = {config.max_malformed_share}; "
-            "repair the log, name its actions in action_names or ignored_actions, or raise the limit"
+            f"look at '{place}'; repair the log, name its actions in action_names or ignored_actions, "
+            "or raise the limit"
         )
-    return faults
+    return faults, shown
 
 
-def _last_window(warehouse: Warehouse, config: ExtractLogsConfig, today: date) -> Window:
+def _last_window(warehouse: Warehouse, config: ExtractLogsConfig, today: date, files: Sequence[str]) -> Window:
     tomorrow_us = ((today - EPOCH).days + 1) * DAY_US
     staged = warehouse.table("staged")
     last_us = warehouse.number(staged.filter(_.fault.isnull(), _.us < tomorrow_us).us.max())
-    last_day = EPOCH + timedelta(microseconds=last_us) if last_us else None
-    return resolve_window("", days=config.window_days, lag_days=config.lag_days, today=today, last_day=last_day)
+    days = [EPOCH + timedelta(microseconds=last_us), last_partition(files) or today] if last_us else []
+    return _window(config, "", today, min(days, default=None))
 
 
 def _propensities(warehouse: Warehouse, config: ExtractLogsConfig) -> tuple[np.ndarray, dict[str, float]]:

@@ -10,7 +10,7 @@ from components.shared.errors import InputError
 FIRST_DAY = date(2000, 1, 1)
 PLACEHOLDERS = ("[[", "{{", "{$")
 DAY_US = 86_400_000_000
-_PARTITION = re.compile(r"/dt=(\d{4}-\d{2}-\d{2})(?=/)")
+_PARTITION = re.compile(r"/(?:dt=(\d{4})-(\d{2})-(\d{2})(?=/)|events_(\d{4})(\d{2})(\d{2})(?=[./_]))")
 
 
 @dataclass(frozen=True)
@@ -61,36 +61,56 @@ def parse_date(text: str, today: date) -> date | None:
     return day
 
 
-def resolve_window(text: str, *, days: int, lag_days: int, today: date, last_day: date | None) -> Window:
-    """Days in (date - days, date - lag_days], where the date is `text` or else the log's last day.
+def resolve_window(text: str, *, days: int, lag_days: int, today: date, last_day: date | None, oldest: date = FIRST_DAY) -> Window:
+    """Days in (date - days, date - lag_days], where the date is `text` or else the log's last day; none before `oldest`.
 
     Args:
         text: `YYYY-MM-DD` or empty.
         last_day: the last day, not after today, on which the log has a well-formed event; None when it has none.
+        oldest: the first day that may still be kept.
 
     Raises:
-        InputError: for a wrong date, a log without a usable day, or a lag as long as the window.
+        InputError: for a wrong date, a log without a usable day, a lag as long as the window, or a window that may not be kept any more.
     """
     day = parse_date(text, today) or last_day
     if day is None:
         raise InputError(f"the log has no event with a timestamp between {FIRST_DAY} and {today}; check the column 'timestamp'")
     if lag_days >= days:
         raise InputError(f"recipe section 'logs': lag_days = {lag_days} leaves nothing of window_days = {days}; lower it")
-    return Window(day - timedelta(days=days - 1), day - timedelta(days=lag_days))
+    window = Window(max(day - timedelta(days=days - 1), oldest), day - timedelta(days=lag_days))
+    if window.first > window.last:
+        raise InputError(
+            f"recipe section 'logs': retention_days forbids events before {oldest}, and the window ends on {window.last}; give a later date"
+        )
+    return window
 
 
-def partitions_of(files: Sequence[str], window: Window | None, late_days: int) -> list[str]:
-    """The files that can hold rows of the window: partitions `dt=` are days of arrival, so up to `late_days` later ones count."""
-    if window is None:
-        return list(files)
-    first, last = window.first - timedelta(days=1), window.last + timedelta(days=late_days)
+def oldest_day(today: date, retention_days: int) -> date:
+    """The first day whose events may still be kept; 0 days means that no retention is set."""
+    return today - timedelta(days=retention_days - 1) if retention_days else FIRST_DAY
+
+
+def last_partition(files: Sequence[str]) -> date | None:
+    """The latest day of arrival among the files. A row cannot happen after it arrived: a later time is a wrong clock."""
+    return max((day for file in files if (day := _partition_day(file))), default=None)
+
+
+def partitions_of(files: Sequence[str], window: Window | None, late_days: int, oldest: date = FIRST_DAY) -> list[str]:
+    """The files that can hold rows of the window: partitions `dt=` are days of arrival, so up to `late_days` later ones count.
+
+    GA4's tables `events_YYYYMMDD` are days of the property's time zone, so there `late_days` must be at least 1. Nothing that
+    arrived before `oldest`, where all rows are older still.
+    """
+    first, last = oldest, date.max
+    if window is not None:
+        first, last = max(window.first - timedelta(days=1), oldest), window.last + timedelta(days=late_days)
     return [file for file in files if (day := _partition_day(file)) is None or first <= day <= last]
 
 
 def _partition_day(file: str) -> date | None:
     found = _PARTITION.search(file)
     try:
-        return date.fromisoformat(found.group(1)) if found else None
+        return date(*(int(part) for part in found.groups() if part)) if found else None
     except ValueError:
         return None
 

@@ -47,7 +47,8 @@ def resolve_card(root: str, shape: str) -> DatasetCard:
     own = storage.join(root, CARD)
     card = parse_card(storage.read_bytes(own), own) if storage.exists(own) else _packaged(root, shape)
     places = {name: {"file": _existing(root, getattr(card, name).file, f"{name}.file")} for name in ("items", "queries", "judgments")}
-    log = {name: _existing(root, getattr(card.log, name), f"log.{name}") for name in ("queries", "events")}
+    logs = {name: place for name in ("queries", "events") if (place := getattr(card.log, name))}
+    log = {name: _existing(root, place, f"log.{name}") for name, place in logs.items()}
     return card.model_copy(
         update={
             **{name: getattr(card, name).model_copy(update=place) for name, place in places.items()},
@@ -79,7 +80,7 @@ def _packaged(root: str, shape: str) -> DatasetCard:
 
 
 def _places(card: DatasetCard) -> list[str]:
-    return [card.items.file, card.queries.file, card.judgments.file, card.log.queries, card.log.events]
+    return [place for place in (card.items.file, card.queries.file, card.judgments.file, card.log.queries, card.log.events) if place]
 
 
 def _existing(root: str, place: str, key: str) -> str:

@@ -13,6 +13,7 @@ def promote_model(
     evaluation: Input[Dataset],
     cross_encoder: Input[Model],
     bi_encoder: Input[Model],
+    lineage: Input[Artifact],
     promotion: Output[Artifact],
     card: Output[Markdown],
     summary: Output[Markdown],
@@ -23,6 +24,7 @@ def promote_model(
         evaluation: folder of evaluate_rankings.
         cross_encoder: model folder of train_student; judged where `system` names it.
         bi_encoder: model folder of train_student; judged where `system` names it.
+        lineage: folder of extract_logs; an empty or partial last day stops the promotion.
         promotion: JSON with decision, reason, numbers and version.
         card: the model card.
         summary: decision and reason.
@@ -42,7 +44,7 @@ def promote_model(
         config=config,
         workspace=workspace,
         run_id=run_id,
-        inputs={"evaluation": evaluation, "model": students[system]},
+        inputs={"evaluation": evaluation, "model": students[system], "lineage": lineage},
         outputs={"promotion": promotion},
         pages={"README.md": card, "summary": summary},
         values={"run_id": run_id},

@@ -4,13 +4,15 @@ Every comparison is paired over the same queries and asks for the whole interval
 the best of many nightly means is mostly luck.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
 from components.promote_model.config import PromoteModelConfig
 from components.shared import metrics
+
+WHOLE = ("complete", "alone")  # of the log's last day; nothing tells whether one that stands alone is whole
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,18 @@ def _without_champion(
         return Decision("refuse", f"only {num_queries} queries; min_queries is {config.min_queries}", eligible=False, comparisons=against)
     floors = f"; above {', '.join(config.floor_systems)}" if config.first_needs_floor and config.floor_systems else ""
     return Decision("promote", f"no champion yet{floors}", eligible=True, comparisons=against)
+
+
+def hold_back(decision: Decision, last_day: dict[str, Any]) -> Decision:
+    """Nothing is promoted by a night whose newest day is empty or partial: the model may be sound, but what it learnt from is not a day.
+
+    Args:
+        last_day: of the log's lineage: day, status, share; empty where the night had no log.
+    """
+    if decision.outcome != "promote" or last_day.get("status") in (None, *WHOLE):
+        return decision
+    day = f"the log's last day {last_day['day']} is {last_day['status']} ({last_day['share']:.0%} of a usual day's events)"
+    return replace(decision, outcome="refuse", reason=f"{day}; run that day again when it is whole. Else: {decision.reason}")
 
 
 def health_of(system: str, result: dict[str, Any], absent: list[str] | None = None) -> list[str]:

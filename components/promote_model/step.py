@@ -21,10 +21,13 @@ CARD = "README.md"
 logger = logging.getLogger(__name__)
 
 
-def run(config: PromoteModelConfig, *, evaluation: str, model: str, promotion: str, run_id: str = "", tracker: Tracker) -> Report:
+def run(
+    config: PromoteModelConfig, *, evaluation: str, model: str, promotion: str, lineage: str = "", run_id: str = "", tracker: Tracker
+) -> Report:
     """Write the decision as JSON at `promotion` and a model card `README.md` beside it; set the registry's aliases.
 
     Args:
+        lineage: folder of extract_logs; an empty or partial last day stops the promotion. Empty where the night had no log.
         run_id: the pipeline's run, kept as a tag of the version; part of the step's identity, because a decision depends on who
             serves at that moment.
     """
@@ -36,17 +39,29 @@ def run(config: PromoteModelConfig, *, evaluation: str, model: str, promotion: s
     digest = storage.content_digest(model)
     serving = registry.alias_version(config.model_name, config.champion_alias) if config.model_name else ("", "")
     decision = gate.decide(config, result, values, serving_digest=serving[1] or serving[0], model_digest=digest)
+    last_day = _last_day(lineage) if lineage else {}
+    decision = gate.hold_back(decision, last_day)
     logger.info("%s: %s", decision.outcome, decision.reason)
     version = _register(config, decision, result, model, digest, run_id, serving[0])
     numbers = {"digest": digest, "version": version, "champion_before": serving[0], "system": config.system, "metric": config.metric}
     text = model_card.write_card(config, result, decision, model=storage.normalise(model), digest=digest, version=version)
     card = storage.join(promotion.rpartition("/")[0] or ".", CARD)
     storage.write_bytes(card, text.encode())
-    storage.write_json(promotion, {**asdict(decision), **numbers, "model": storage.normalise(model), "name": config.model_name})
+    storage.write_json(
+        promotion, {**asdict(decision), **numbers, "model": storage.normalise(model), "name": config.model_name, "log": last_day}
+    )
     tracker.tags({"promotion": decision.outcome, "promotion_reason": decision.reason, "model_version": version})
     for uri in (card, promotion):
         tracker.artifact(uri, "promotion")
-    return _report(config, decision, version)
+    return _report(config, decision, version, last_day)
+
+
+def _last_day(lineage: str) -> dict[str, Any]:
+    place = storage.join(lineage, "lineage.json")
+    found = storage.read_json(place)
+    if not {"date", "day", "status", "share"} <= set(found.get("last_day", {})):
+        raise InputError(f"'{place}' has no last_day with date, day, status and share; give the folder `lineage` that extract_logs wrote")
+    return found["last_day"]
 
 
 def _read(evaluation: str) -> tuple[dict[str, Any], pa.Table]:
@@ -80,11 +95,13 @@ def _register(
     return version
 
 
-def _report(config: PromoteModelConfig, decision: gate.Decision, version: str) -> Report:
+def _report(config: PromoteModelConfig, decision: gate.Decision, version: str, last_day: dict[str, Any]) -> Report:
     numbers = {"promoted": float(decision.outcome == "promote")}
     for system, one in decision.comparisons.items():
         numbers |= {f"gain_over_{system}": one["mean"], f"gain_over_{system}.low": one["low"]}
     notes = {"decision": decision.outcome, "reason": decision.reason}
+    if last_day:
+        notes |= {"date": last_day["date"], "last_day": last_day["day"], "last_day.status": last_day["status"]}
     if version:
         notes["version"] = f"models:/{config.model_name}/{version}"
     return Report(metrics=numbers, notes=notes)

@@ -5,9 +5,9 @@ A folder brings its own `dataset.yaml`; folders of a published shape that have n
 """
 
 from datetime import date
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.shared import storage
 from components.shared.config import StepConfig
@@ -29,13 +29,45 @@ class TableSource(StepConfig):
     )
 
 
+LogColumn = Literal["query_id", "query", "client", "session_id", "timestamp", "action", "item_id", "position"]
+Ordinal = Annotated[int, Field(ge=0, le=1)]
+NEEDED_COLUMNS = ("query_id", "timestamp", "action", "item_id")
+
+
 class LogSource(StepConfig):
     """Where the search log lies and how it is written."""
 
-    format: str = Field("ubi", pattern="^ubi$", description="Layout of the log; `ubi` is User Behavior Insights 1.3.")
-    queries: str = Field(description="Path below the data folder of the searches: a file or a folder of day partitions.")
+    format: Literal["ubi", "ga4", "columns"] = Field(
+        "ubi", description="Layout of the log: User Behavior Insights 1.3, the BigQuery export of Google Analytics 4, or `columns`."
+    )
+    queries: str = Field("", description="Path below the data folder of the searches; may stay empty where events carry the query's text.")
     events: str = Field(description="Path below the data folder of the events: a file or a folder of day partitions.")
-    first_position: int = Field(1, ge=0, le=1, description="The ordinal of the first result on a page, 1 or 0.")
+    first_position: Ordinal | dict[str, Ordinal] = Field(
+        1, description="The ordinal of the first result on a page, 1 or 0; in a UBI log also by `application`, others count from 1."
+    )
+    search_actions: tuple[str, ...] = Field(
+        ("search", "on_search"), description="UBI: actions whose `message` is the typed text where the row has no `user_query`."
+    )
+    search_lists: tuple[str, ...] = Field((), description="GA4: names or ids of the item lists that show search results; empty for all.")
+    event_columns: dict[LogColumn, str] = Field({}, description="`columns`: our column -> dotted path of theirs in the events.")
+    query_columns: dict[LogColumn, str] = Field({}, description="`columns`: our column -> dotted path of theirs in the searches.")
+    time_unit: Literal["s", "ms", "us"] = Field("ms", description="`columns`: unit of timestamps that are numbers since 1970.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.format == "columns":
+            absent = [name for name in NEEDED_COLUMNS if name not in self.event_columns]
+            if absent:
+                raise ValueError(f"event_columns lacks {', '.join(absent)}; name their dotted paths in your events")
+            if self.queries and not {"query_id", "query"} <= set(self.query_columns):
+                raise ValueError("query_columns needs query_id and query where `queries` is given")
+        elif self.event_columns or self.query_columns:
+            raise ValueError(f"event_columns and query_columns are for format 'columns', not '{self.format}'")
+        if self.format == "ubi" and not self.queries:
+            raise ValueError("format 'ubi' needs `queries`, the path of the searches")
+        if self.format != "ubi" and isinstance(self.first_position, dict):
+            raise ValueError("first_position by application is for format 'ubi'; give 0 or 1")
+        return self
 
 
 class DatasetCard(StepConfig):

@@ -7,8 +7,10 @@ from pathlib import Path
 import kfp
 import pytest
 from fake_kubeflow import serving
+from fsspec.implementations.memory import MemoryFileSystem
 from submission_case import CPU, GPU, REVISION
 
+from components.shared import storage
 from pipelines import package, run_local
 from pipelines.__main__ import main
 
@@ -43,6 +45,9 @@ def server(monkeypatch, tmp_path, prepare_once):
     monkeypatch.setenv("RELEVANCE_GPU_IMAGE", GPU)
     for name in ("KFP_TOKEN", "KF_PIPELINES_SA_TOKEN_PATH", "KF_PIPELINES_UI_ENDPOINT", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
+    bucket = MemoryFileSystem()
+    bucket.store.clear()
+    monkeypatch.setattr(storage, "filesystem", lambda scheme: bucket)
     with serving() as state:
         monkeypatch.setenv("KFP_HOST", state.host)
         yield state

@@ -8,6 +8,7 @@ import sys
 import pytest
 from submission_case import CPU, REVISION, WHAT
 
+from components.shared import storage
 from components.shared.errors import InputError
 from pipelines import recipe, submit
 from pipelines.kubeflow import Kubeflow
@@ -274,3 +275,38 @@ def test_in_a_process_of_its_own_a_server_in_trouble_is_one_line_without_warning
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"HOME": str(tmp_path)}, check=False)
     assert (done.returncode, done.stdout) == (75, "")
     assert done.stderr == f"temporary trouble: {server.host}: cannot connect, it answers 503 (told to answer 503); try later\n"
+
+
+def _night(workspace, date, status, number=0):
+    """What the last step of a run leaves in the workspace."""
+    notes = {"decision": "refuse", "date": date, "last_day": date, "last_day.status": status}
+    storage.write_json(f"{workspace}/promotion/{date}-{number}/finished.json", {"report": {"notes": notes}, "seconds": 1.0})
+
+
+def test_a_backfill_fills_only_days_without_a_finished_run(server, terminal):
+    _night("gs://bucket/nightly", "2026-11-02", "partial")
+    _night("gs://bucket/nightly", "2026-12-01", "complete")  # another day
+    _night("gs://bucket/other", "2026-11-03", "complete")  # another workspace
+    lines = terminal.ok("backfill", *WHAT, *DAYS).splitlines()
+    assert [line.split()[:2] for line in lines] == [["2026-11-01", "submitted"], ["2026-11-02", "finished,"], ["2026-11-03", "submitted"]]
+    assert lines[1] == "2026-11-02 finished, its last day is partial"
+    assert [run["runtime_config"]["parameters"]["date"] for run in server.stored["runs"]] == ["2026-11-01", "2026-11-03"]
+    terminal.ok("backfill", *WHAT, *DAYS, "--again")
+    assert [run["runtime_config"]["parameters"]["date"] for run in server.stored["runs"][2:]] == ["2026-11-02"]
+
+
+def test_a_backfill_with_nothing_missing_makes_nothing(server, terminal):
+    for number, status in enumerate(("partial", "complete", "empty")):
+        for day in ("2026-11-01", "2026-11-02", "2026-11-03"):
+            _night("gs://bucket/nightly", day, status, number)
+    lines = terminal.ok("backfill", *WHAT, *DAYS).splitlines()
+    assert lines == [f"2026-11-0{day} finished, its last day is complete" for day in (1, 2, 3)]
+    assert server.writes() == []
+
+
+def test_a_listing_asks_no_server_and_knows_runs_on_this_machine(terminal, tmp_path, monkeypatch):
+    monkeypatch.delenv("KFP_HOST", raising=False)
+    _night(str(tmp_path), "2026-11-01", "complete")
+    (tmp_path / "promotion/unfinished").mkdir()
+    shown = terminal.ok("backfill", "--list", "--profile", "laptop", "--workspace", str(tmp_path), *DAYS)
+    assert shown.splitlines() == ["2026-11-01 finished, its last day is complete", "2026-11-02 missing", "2026-11-03 missing"]

@@ -1,67 +1,85 @@
 CREATE TABLE `staged` AS
 SELECT
-  `t1`.`query_id`,
-  `t1`.`client`,
-  `t1`.`session`,
-  `t1`.`us`,
-  `t1`.`action`,
-  `t1`.`item_id`,
-  `t1`.`text`,
-  CAST(`t1`.`position` AS INT64) AS `position`,
-  CASE
-    WHEN `t1`.`is_blank`
-    THEN 'unreadable'
-    WHEN `t1`.`name` IN ('search', 'on_search', 'view', 'watch')
-    AND (
-      `t1`.`action` IS NULL
-    )
-    THEN 'other_action'
-    WHEN `t1`.`query_id` IS NULL
-    THEN 'no_query_id'
-    WHEN `t1`.`action` IS NULL
-    THEN 'unknown_action'
-    WHEN `t1`.`item_id` IS NULL
-    THEN 'empty_item'
-    WHEN (
-      COALESCE(`t1`.`action`, -1) = 0
-    ) AND NOT (
-      `t1`.`has_position`
-    )
-    THEN 'bad_position'
-    WHEN `t1`.`has_position`
-    AND NOT (
-      COALESCE(`t1`.`position` BETWEEN 1 AND 100000, FALSE)
-    )
-    THEN 'bad_position'
-    WHEN `t1`.`us` IS NULL
-    THEN 'bad_timestamp'
-    ELSE NULL
-  END AS `fault`
+  `t2`.`query_id`,
+  `t2`.`client`,
+  `t2`.`session`,
+  `t2`.`us`,
+  `t2`.`action`,
+  `t2`.`item_id`,
+  `t2`.`text`,
+  `t2`.`position`,
+  `t2`.`fault`,
+  CASE WHEN `t2`.`fault` IS NOT NULL THEN `t2`.`origin` ELSE NULL END AS `origin`
 FROM (
   SELECT
-    `t0`.`query_id`,
-    `t0`.`client`,
-    `t0`.`session`,
-    `t0`.`us`,
-    `t0`.`name`,
-    `t0`.`item_id`,
-    `t0`.`position`,
-    `t0`.`text`,
-    `t0`.`has_position`,
-    `t0`.`is_blank`,
-    CASE `t0`.`name`
-      WHEN 'add_to_cart'
-      THEN 2
-      WHEN 'click'
-      THEN 1
-      WHEN 'impression'
-      THEN 0
-      WHEN 'purchase'
-      THEN 3
+    `t1`.`query_id`,
+    `t1`.`client`,
+    `t1`.`session`,
+    `t1`.`us`,
+    `t1`.`name`,
+    `t1`.`item_id`,
+    CAST(`t1`.`position` AS INT64) AS `position`,
+    `t1`.`text`,
+    `t1`.`has_position`,
+    `t1`.`is_blank`,
+    `t1`.`origin`,
+    `t1`.`action`,
+    CASE
+      WHEN `t1`.`is_blank`
+      THEN 'unreadable'
+      WHEN `t1`.`name` IN ('search', 'on_search', 'view', 'watch')
+      AND (
+        `t1`.`action` IS NULL
+      )
+      THEN 'other_action'
+      WHEN `t1`.`query_id` IS NULL
+      THEN 'no_query_id'
+      WHEN `t1`.`action` IS NULL
+      THEN 'unknown_action'
+      WHEN `t1`.`item_id` IS NULL
+      THEN 'empty_item'
+      WHEN (
+        COALESCE(`t1`.`action`, -1) = 0
+      ) AND NOT (
+        `t1`.`has_position`
+      )
+      THEN 'bad_position'
+      WHEN `t1`.`has_position`
+      AND NOT (
+        COALESCE(`t1`.`position` BETWEEN 1 AND 100000, FALSE)
+      )
+      THEN 'bad_position'
+      WHEN `t1`.`us` IS NULL
+      THEN 'bad_timestamp'
       ELSE NULL
-    END AS `action`
-  FROM `read_events` AS `t0`
-) AS `t1`;
+    END AS `fault`
+  FROM (
+    SELECT
+      `t0`.`query_id`,
+      `t0`.`client`,
+      `t0`.`session`,
+      `t0`.`us`,
+      `t0`.`name`,
+      `t0`.`item_id`,
+      `t0`.`position`,
+      `t0`.`text`,
+      `t0`.`has_position`,
+      `t0`.`is_blank`,
+      `t0`.`origin`,
+      CASE `t0`.`name`
+        WHEN 'add_to_cart'
+        THEN 2
+        WHEN 'click'
+        THEN 1
+        WHEN 'impression'
+        THEN 0
+        WHEN 'purchase'
+        THEN 3
+        ELSE NULL
+      END AS `action`
+    FROM `read_events` AS `t0`
+  ) AS `t1`
+) AS `t2`;
 
 CREATE TABLE `searches` AS
 SELECT
@@ -120,13 +138,15 @@ FROM (
         `t4`.`item_id`,
         `t4`.`text`,
         `t4`.`position`,
-        `t4`.`fault`
+        `t4`.`fault`,
+        `t4`.`origin`
       FROM (
         SELECT
           *
         FROM `staged` AS `t1`
         WHERE
-          `t1`.`fault` IS NULL
+          `t1`.`query_id` IS NOT NULL
+          AND COALESCE(`t1`.`fault`, 'other_action') = 'other_action'
       ) AS `t4`
       WHERE
         NOT EXISTS(
@@ -168,7 +188,7 @@ FROM (
               ) AS `t6`
             ) AS `t7`
             WHERE
-              `t7`.`us` > 0
+              `t7`.`us` > 0 AND `t7`.`client` <> ''
           ) AS `t10`
           WHERE
             `t4`.`query_id` = `t10`.`query_id`

@@ -19,7 +19,8 @@ GOLDEN = Path(__file__).with_name("bigquery.sql")
 CODES = {"name": "string", "code": "int64"}
 GIVEN = {
     "read_events": {"query_id": "string", "client": "string", "session": "string", "us": "int64", "name": "string", "item_id": "string",
-                    "position": "int64", "text": "string", "has_position": "boolean", "is_blank": "boolean"},
+                    "position": "int64", "text": "string", "has_position": "boolean", "is_blank": "boolean",
+                    "origin": "struct<file: string, row: int64, action: string, ordinal: string, time: string>"},
     "read_queries": {"query_id": "string", "client": "string", "text": "string", "us": "int64"},
     "judged": {"query_id": "string", "query_text": "string", "query": "string", "frequency": "int64", "segment": "string", "kind": "string",
                "split": "string"},

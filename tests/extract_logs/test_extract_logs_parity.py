@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from spark_warehouse import SparkWarehouse
 from tiny_ubi import judged_table, write_lines
 
-from components.extract_logs import chain, codes, phrases, privacy, propensity, staging
+from components.extract_logs import chain, codes, phrases, privacy, propensity, readers, staging
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.warehouse import Warehouse, open_warehouse
 from components.extract_logs.window import Window
+from components.shared.card import LogSource
 
 pytestmark = pytest.mark.nightly
 
@@ -72,7 +73,9 @@ def reading(folder: Path, seed: int) -> Iterator[Warehouse]:
     with open_warehouse(threads=1, memory_limit_mib=256, temp_folder="") as warehouse:
         staging.define_parsers(warehouse.sql)
         privacy.define_scrub(warehouse.sql)
-        staging.read_log(warehouse.sql, [f"{folder}/events.ndjson"], [f"{folder}/queries.ndjson"], 1)
+        log = LogSource(events="events.ndjson", queries="queries.ndjson")
+        places = ([f"{folder}/{name}"] for name in (log.events, log.queries))
+        staging.read_log(warehouse.sql, readers.event_rows(log, next(places)), readers.search_rows(log, next(places)))
         warehouse.put("judged", judged_table(JUDGED))
         yield warehouse
 

@@ -1,7 +1,11 @@
 """Published and simulated logs, every row accounted for."""
 
+import gzip
+import json
 import subprocess
 import sys
+from collections import Counter
+from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,19 +29,53 @@ DEMO_ACTIONS = ("search", "on_search", "view_search_results", "type_filter", "gl
 
 @needs_sample
 def test_ubi_sample(extract):
-    log = {"events": "ubi_events.ndjson.gz", "queries": "ubi_queries.ndjson.gz", "first_position": 0}
-    names = {name: name for name in ("impression", "click", "add_to_cart", "purchase")} | {"item_click": "click"}
-    got = extract(root=SAMPLE, log=log, action_names=names, ignored_actions=DEMO_ACTIONS, window_days=3660)
+    """Each fault that the sample's README lists, counted again by plain Python over its rows."""
+    queries, events = (_lines(SAMPLE / f"ubi_{name}.ndjson.gz") for name in ("queries", "events"))
+    got = extract(root=SAMPLE, log=SAMPLE_LOG, action_names=SAMPLE_ACTIONS, ignored_actions=DEMO_ACTIONS, window_days=3660)
     report = got.report
-    # counted with Python's json, row by row, by the rules of the room's README
-    assert (report.read, report.kept, report.quarantined) == (3558, 2516, 1)
-    assert {reason: count for reason, count in report.dropped.items() if count} == {"other_action": 910, "unknown_query": 131}
-    assert report.metrics["malformed.unknown_action"] == 1  # 404_redirect
+    fates = Counter(_fates(queries, events))
+    assert fates == {"kept": 2581, "other_action": 910, "unknown_query": 60, "bad_position": 6, "unknown_action": 1}
+    assert report.kept == fates.pop("kept") == len(got.table("events"))
+    counted = report.dropped | {name.removeprefix("malformed."): n for name, n in report.metrics.items() if name.startswith("malformed.")}
+    assert {name: count for name, count in counted.items() if count} == fates
+    assert (report.read, report.quarantined) == (3558, 7)
     # the sample's README: 189 queries repeat a query_id, six of them are empty
-    assert [report.metrics[f"searches.{name}"] for name in ("read", "repeated", "unusable")] == [476, 183, 6]
-    assert len(got.table("events")) == report.kept
-    clicks = sum(row["clicks"] for row in got.table("interactions"))
-    assert 0 < clicks <= 105 + 241 + 11
+    assert [report.metrics[f"searches.{name}"] for name in ("read", "repeated", "unusable", "cut")] == [476, 183, 6, 0]
+    times = [row["timestamp"] for row in got.table("events")]  # three notations, all of them inside the sample's months
+    assert (min(times).date(), max(times).date()) == (date(2024, 6, 4), date(2025, 3, 3))
+    assert {row["position"] for row in got.table("events")} >= {1, 2, 3, 4, 5}
+    shown = pq.read_table(got.folder / "lineage/quarantine.parquet").to_pylist()
+    assert Counter((row["reason"], row["value"]) for row in shown) == {("bad_position", "0"): 6, ("unknown_action", "404_redirect"): 1}
+
+
+SAMPLE_LOG = {"events": "ubi_events.ndjson.gz", "queries": "ubi_queries.ndjson.gz", "first_position": {"esci_ubi_sample": 0}}
+SAMPLE_ACTIONS = {name: name for name in ("impression", "click", "add_to_cart", "purchase")} | {"item_click": "click"}
+
+
+def _lines(file):
+    with gzip.open(file) as handle:
+        return [json.loads(line) for line in handle]
+
+
+def _fates(queries, events):
+    """The fate of each event by the rules of the room's README."""
+    texts = {row["query_id"] for row in queries if row["user_query"].strip()}
+    texts |= {row["query_id"] for row in events if (row.get("user_query") or "").strip()}
+    texts |= {row["query_id"] for row in events if row["action_name"] in ("search", "on_search") and row["message"].strip()}
+    for row in events:
+        attributes = row.get("event_attributes") or {}
+        ordinal = (attributes.get("position") or {}).get("ordinal")
+        first = 0 if row["application"] == "esci_ubi_sample" else 1
+        if row["action_name"] in DEMO_ACTIONS:
+            yield "other_action"
+        elif row["action_name"] not in SAMPLE_ACTIONS:
+            yield "unknown_action"
+        elif not (attributes.get("object") or {}).get("object_id"):
+            yield "empty_item"
+        elif (ordinal is None and row["action_name"] == "impression") or (ordinal is not None and ordinal < first):
+            yield "bad_position"
+        else:
+            yield "kept" if row["query_id"] in texts else "unknown_query"
 
 
 def _judged_esci() -> dict[str, tuple[str, str]]:

@@ -37,6 +37,15 @@ def sql():
         ("border 12345678", "border 12345678"),
         ("4111111111111111 and 5500005555555559", "<card> and <card>"),
         ("4006381333931", "4006381333931"),  # a barcode (EAN-13)
+        ("pay de89 3704 0044 0532 0130 00 today", "pay <iban> today"),  # the published examples of ISO 13616's registry
+        ("gb29nwbk60161331926819", "<iban>"),
+        ("gb29 nwbk 6016 1331 9268 18", "gb29 nwbk 6016 1331 9268 18"),  # wrong check digits
+        ("as12 mini usb 5000", "as12 mini usb 5000"),
+        ("router 192.168.178.254 login", "router <ip> login"),
+        ("firmware 1.2.30.4", "firmware 1.2.30.4"),
+        ("300.168.178.254", "300.168.178.254"),  # 300 is above 255
+        ("ssn 078-05-1120", "ssn <ssn>"),
+        ("bolt 10-24-2020", "bolt 10-24-2020"),
         ("iphone 13 pro max 128gb", "iphone 13 pro max 128gb"),
         ("2x4x8 1/2-13 bolt 0.5", "2x4x8 1/2-13 bolt 0.5"),
         ("5w-30 5 qt", "5w-30 5 qt"),
@@ -49,6 +58,13 @@ def test_scrub(sql, typed, clean):
 @pytest.mark.parametrize(("query", "only"), [("<email>", True), ("<order>, <phone>!", True), ("gift <email>", False), ("?!", False)])
 def test_only_placeholders(sql, query, only):
     assert sql("SELECT only_placeholders(?)", query) is only
+
+
+def test_iban_check_digits(sql):
+    # be68 539007547034 -> 539007547034 b=11 e=14 68 -> 539007547034111468 mod 97 = 1 (the registry's example for Belgium)
+    assert 539007547034111468 % 97 == 1
+    assert sql("SELECT iban_holds('be68539007547034')") is True
+    assert sql("SELECT iban_holds('be68539007547043')") is False  # two digits swapped
 
 
 @pytest.mark.parametrize(("digits", "valid"), [("79927398713", True), ("79927398710", False), ("4111111111111111", True)])

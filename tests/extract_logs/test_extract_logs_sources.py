@@ -43,7 +43,7 @@ def test_a_date_without_partitions_is_refused_and_searches_of_another_day_still_
 def test_a_file_without_our_columns_is_refused_with_what_it_has(extract, tmp_path):
     write_parquet(tmp_path / "shop/ubi_events/part-0.parquet", [{"when": 1, "what": "click"}])
     write_lines(tmp_path / "shop/ubi_queries/part-0.ndjson", RED)
-    with pytest.raises(InputError, match=r"part-0\.parquet' has none of the UBI columns; it has when, what; check the card's keys"):
+    with pytest.raises(InputError, match=r"part-0\.parquet' has none of the log's columns; it has when, what; check the card's keys"):
         extract(root=tmp_path / "shop")
 
 
@@ -108,7 +108,8 @@ BAD_LOGS = {
     "malformed": (
         [event("q1"), event("q1", ""), event("q1", action="clik"), event("q1", action="clak")],
         "'{root}/ubi_events': 75.00% of 4 rows are malformed (unknown_action 2, empty_item 1), more than max_malformed_share = 0.5; "
-        "repair the log, name its actions in action_names or ignored_actions, or raise the limit",
+        "look at 'file://{work}/lineage/quarantine.parquet'; repair the log, "
+        "name its actions in action_names or ignored_actions, or raise the limit",
     ),
     "absent": (
         None,
@@ -133,6 +134,39 @@ def test_bad_logs_end_with_2_one_line_and_no_table(tmp_path, capsys, name):
     limit = "1" if name == "unusable" else "0.5"
     assert cli.main(run, ExtractLogsConfig, "logs", [*flags, "--max-malformed-share", limit]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("error: " + message.format(root=f"file://{root}", today=datetime.now(UTC).date()))
+    assert said.startswith("error: " + message.format(root=f"file://{root}", work=tmp_path / "work", today=datetime.now(UTC).date()))
     assert said.count("\n") == 1
-    assert {one.name for one in (tmp_path / "work").iterdir()} == {"card.json", "judged"}
+    left = {one.name for one in (tmp_path / "work").rglob("*") if one.is_file() and one.parent.name != "judged"}
+    assert left == {"card.json", *(["quarantine.parquet"] if name in ("unusable", "malformed") else [])}
+
+
+def test_only_a_search_s_message_is_what_somebody_typed(extract):
+    bare = {"event_attributes": None, "user_query": None}
+    rows = [event("s1", action="search", message="red shoes", **bare), event("s1"), event("s2", "b", "click", message="blue hat"),
+            event("s3", action="view", message="green hat", **bare), event("s3", "c")]  # fmt: skip
+    got = extract(rows, [search("other", "x")], date=DAY)
+    assert [(row["query"], row["item_id"]) for row in got.table("events")] == [("red shoes", "i1")]
+    assert (got.report.dropped["unknown_query"], got.report.dropped["other_action"]) == (2, 2)
+    assert extract(rows, RED, date=DAY, log={"search_actions": ["view"]}).table("events")[0]["query"] == "green hat"
+
+
+def test_the_queries_say_the_text_before_a_search_event_does(extract):
+    rows = [event("q1"), event("q1", action="search", message="red sh", timestamp=f"{DAY}T11:00:00Z", user_query=None)]
+    assert extract(rows, RED, date=DAY).table("events")[0]["query"] == "red shoes"
+
+
+def test_the_first_position_may_differ_by_application(extract):
+    rows = [event("q1", name, position=1, application=name) for name in ("web", "app", "o'clock")]
+    got = extract(rows, RED, log={"first_position": {"app": 0, "o'clock": 0}})
+    assert sorted((row["item_id"], row["position"]) for row in got.table("events")) == [("app", 2), ("o'clock", 2), ("web", 1)]
+
+
+def test_an_id_of_a_kilobyte_is_an_id_and_a_longer_one_is_none(extract):
+    got = extract([event("q1", "x" * 1024), event("q1", "x" * 1025), event("q" * 1025)], RED)
+    assert (got.report.kept, got.report.metrics["malformed.empty_item"], got.report.metrics["malformed.no_query_id"]) == (1, 1, 1)
+
+
+def test_searches_without_a_client_take_that_of_their_events(extract):
+    bare = {"query_id": "q1", "user_query": "red shoes", "timestamp": f"{DAY}T10:00:00Z"}
+    got = extract([event("q1")], [bare], judged={"j": ("other", "train")}, min_clients=1)
+    assert got.report.kept == 1

@@ -55,7 +55,7 @@ def test_no_card_and_no_known_shape(folder) -> None:
 
 
 def test_unknown_and_unfitting_shapes(folder) -> None:
-    expect_refused(folder(card=None), "key 'shape' = 'wands' is not a packaged card; known: esci, ubi", shape="wands")
+    expect_refused(folder(card=None), "key 'shape' = 'wands' is not a packaged card; known: esci, ga4, ubi", shape="wands")
     expect_refused(folder(card=None), "key 'items.file' = 'products' does not exist", shape="esci")
 
 
@@ -149,10 +149,11 @@ def test_spoiled_dates_and_shares(folder) -> None:
 
 def test_packaged_cards_are_valid() -> None:
     cards = packaged_cards()
-    assert list(cards) == ["esci", "ubi"]
+    assert list(cards) == ["esci", "ga4", "ubi"]
     assert dict(zip(cards["esci"].labels(), cards["esci"].gains(), strict=True)) == {"E": 1.0, "S": 0.1, "C": 0.01, "I": 0.0}
     # (2 ** grade - 1) / 7
-    assert cards["ubi"].gains() == pytest.approx([0, 1 / 7, 3 / 7, 1], abs=1e-4)
+    assert cards["ubi"].gains() == cards["ga4"].gains() == pytest.approx([0, 1 / 7, 3 / 7, 1], abs=1e-4)
+    assert {name: card.log.format for name, card in cards.items()} == {"esci": "ubi", "ga4": "ga4", "ubi": "ubi"}
 
 
 def test_files_of_one_table_must_have_the_same_kinds_of_columns(folder) -> None:

@@ -55,6 +55,17 @@ def test_a_ubi_folder_needs_no_card(folder) -> None:
     assert data.rows("judgments", "item_id", "grade", "gain", "judged_at") == [("a", 3, 1.0, None), ("b", 1, 0.1429, None)]
 
 
+def test_a_ga4_folder_needs_no_card_and_no_file_of_searches(folder) -> None:
+    tables = {
+        "items": [{"item_id": "a", "title": "boot"}, {"item_id": "b", "title": "sock"}], "queries": [{"query_id": 1, "query": "boots"}],
+        "judgments": [{"query_id": 1, "item_id": "a", "grade": 3}, {"query_id": 1, "item_id": "b", "grade": 1}],
+    }  # fmt: skip
+    data = folder(".ndjson", card=None, **{"ga4/events_20240510": [{"event_name": "page_view"}], **tables})
+    data.run()
+    log = read_card(str(data.out / "card")).log
+    assert (log.format, log.events, log.queries) == ("ga4", "ga4", "")
+
+
 def test_a_simulated_shop_is_read_through_its_card(tmp_path: Path) -> None:
     config = SimulateShopConfig(num_items=120, num_queries=20, num_log_queries=10, num_sessions=20, days=1)
     simulate(config, dataset=str(tmp_path / "shop"), tracker=NullTracker())

@@ -73,3 +73,12 @@ def model(tmp_path) -> Callable[[str], str]:
         return str(folder)
 
     return make
+
+
+@pytest.fixture
+def whole_day(tmp_path) -> str:
+    """The lineage of a log whose last day is complete."""
+    place = tmp_path / "whole-day"
+    day = {"date": "2024-05-10", "day": "2024-05-10", "status": "complete", "share": 1.0}
+    storage.write_json(str(place / "lineage.json"), {"last_day": day})
+    return str(place)

@@ -211,7 +211,7 @@ class Artifact:
             Path(path).write_text(json.dumps({"uri": uri, "digest": storage.content_digest(uri)}))
 
 
-def test_the_component_decides_anew_in_every_run(evaluated, model, tmp_path):
+def test_the_component_decides_anew_in_every_run(evaluated, model, whole_day, tmp_path):
     from components.promote_model.component import promote_model
 
     evaluation = evaluated(bm25=BM25, untrained=UNTRAINED, cross_encoder=scored(0.3, 1))
@@ -221,7 +221,7 @@ def test_the_component_decides_anew_in_every_run(evaluated, model, tmp_path):
         promote_model.python_func(
             config={"num_resamples": 200.0}, section="promotion", workspace=str(tmp_path / "work"), run_id=run_id,
             evaluation=Artifact(tmp_path / "in-e", evaluation), cross_encoder=Artifact(tmp_path / "in-c", model("a")),
-            bi_encoder=Artifact(tmp_path / "in-b", model("b")), **outputs,
+            bi_encoder=Artifact(tmp_path / "in-b", model("b")), lineage=Artifact(tmp_path / "in-l", whole_day), **outputs,
         )  # fmt: skip
         outcomes.append(storage.read_json(outputs["promotion"].metadata["uri"])["outcome"])
     assert outcomes == ["promote", "promote", "keep"]  # a retry of r1 finds r1's decision; r2 sees who serves now
@@ -229,7 +229,7 @@ def test_the_component_decides_anew_in_every_run(evaluated, model, tmp_path):
     assert "already champion" in Path(outputs["summary"].path).read_text()
 
 
-def test_the_component_judges_the_student_that_the_recipe_names(evaluated, model, tmp_path):
+def test_the_component_judges_the_student_that_the_recipe_names(evaluated, model, whole_day, tmp_path):
     from components.promote_model.component import promote_model
 
     evaluation = evaluated(bm25=BM25, untrained=UNTRAINED, bi_encoder=scored(0.3, 1))
@@ -239,7 +239,7 @@ def test_the_component_judges_the_student_that_the_recipe_names(evaluated, model
         promote_model.python_func(
             config={"num_resamples": 200.0, "system": system}, section="promotion", workspace=str(tmp_path / "work"), run_id="r",
             evaluation=Artifact(tmp_path / "in-e", evaluation), cross_encoder=Artifact(tmp_path / "in-c", model("a")),
-            bi_encoder=Artifact(tmp_path / "in-b", model("b")), **outputs,
+            bi_encoder=Artifact(tmp_path / "in-b", model("b")), lineage=Artifact(tmp_path / "in-l", whole_day), **outputs,
         )  # fmt: skip
         return storage.read_json(outputs["promotion"].metadata["uri"])
 

@@ -200,7 +200,9 @@ def test_human_grades_pull_a_student_away_from_its_teacher(toy: Toy, tmp_path: P
     right = tables.read_table(toy.soft_targets, "soft_targets")
     gains = np.round(1.0 - right["score"].to_numpy(), 3)
     columns = {"grade": np.rint(2 * gains).astype(np.int32), "gain": gains, "split": ["train"] * len(right)}
-    judged = pa.table({"query_id": right["query_id"], "item_id": right["item_id"], "judged_at": pa.nulls(len(right), pa.date32()), **columns})
+    judged = pa.table(
+        {"query_id": right["query_id"], "item_id": right["item_id"], "judged_at": pa.nulls(len(right), pa.date32()), **columns}
+    )
     tables.write_table(str(tmp_path / "judgments"), "judgments", judged)
     settings = {"architecture": "bi_encoder", "num_epochs": 2, "judgment_weight": 20.0}
     report = run(

@@ -34,7 +34,8 @@ def name_queries(connection: duckdb.DuckDBPyConnection, judged: pa.Table) -> Non
            FROM (SELECT DISTINCT scrubbed AS query FROM clean_queries)
            LEFT JOIN (SELECT query, min(query_id) AS query_id FROM judged GROUP BY query) AS judged USING (query);
            CREATE TABLE typed AS
-           SELECT searches.number AS search, phrase, searches.query_id, searches.us, hidden(nullif(searches.client, '')) AS client
+           SELECT searches.number AS search, phrase, searches.query_id, searches.us, hidden(nullif(searches.client, '')) AS client,
+                  experiment
            FROM searches JOIN spellings USING (text) JOIN clean_queries USING (query)
            JOIN phrases ON phrases.query = clean_queries.scrubbed;
            DROP TABLE searches; DROP TABLE spellings; DROP TABLE clean_queries"""

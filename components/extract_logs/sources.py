@@ -14,6 +14,7 @@ from components.shared.errors import InputError
 
 LINE_SUFFIXES = (".ndjson", ".jsonl", ".json", ".ndjson.gz", ".jsonl.gz", ".json.gz")
 MAX_RAW_CHARS = 1024  # of a query; more than enough for MAX_QUERY_CHARS after cleaning, and bounds the memory of a row
+NESTED = ("event_attributes", "query_attributes")
 Places = Mapping[str, tuple[str, ...]]
 
 EVENT_PLACES: Places = {
@@ -31,6 +32,7 @@ QUERY_PLACES: Places = {
     "client": ("client_id",),
     "time": ("timestamp",),
     "text": ("user_query",),
+    "experiment": ("query_attributes.experiment",),
 }
 
 
@@ -57,9 +59,9 @@ def relation(files: Sequence[str], places: Places) -> str:
     lines = [file for file in files if not file.endswith(".parquet")]
     if lines:
         columns = {path.split(".")[0] for paths in places.values() for path in paths}
-        kinds = ", ".join(f"{name}: '{'JSON' if name == 'event_attributes' else 'VARCHAR'}'" for name in sorted(columns))
+        kinds = ", ".join(f"{name}: '{'JSON' if name in NESTED else 'VARCHAR'}'" for name in sorted(columns))
         source = f"read_json({_names(lines)}, format = 'newline_delimited', columns = {{{kinds}}}, ignore_errors = true)"
-        selects.append(_select(source, places, {name: _JSON if name == "event_attributes" else _TEXT for name in columns}))
+        selects.append(_select(source, places, {name: _JSON if name in NESTED else _TEXT for name in columns}))
     for schema, group in _by_schema([file for file in files if file.endswith(".parquet")]):
         source = f"read_parquet({_names(group)}, hive_partitioning = false)"
         selects.append(_select(source, places, {column.name: column.type for column in schema}, group[0]))

@@ -53,15 +53,16 @@ def stage_events(connection: duckdb.DuckDBPyConnection, files: Sequence[str], co
 
 
 def stage_searches(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) -> dict[str, int]:
-    """Table `searches`: number, query_id, text, us, client; one row per query_id that has a text.
+    """Table `searches`: number, query_id, text, us, client, experiment; one row per query_id that has a text.
 
     A query_id that is logged several times keeps its latest row. One that is logged only with its events takes the event's
     own `user_query`, client and first time. Returns the rows of the log that were read, unusable (no id, no text) or repeated.
     """
     connection.execute(
-        f"""CREATE TABLE logged AS SELECT query_id, client, text, moment(time) AS us FROM ({sources.relation(files, sources.QUERY_PLACES)});
+        f"""CREATE TABLE logged AS SELECT query_id, client, text, moment(time) AS us, experiment
+            FROM ({sources.relation(files, sources.QUERY_PLACES)});
             CREATE TABLE latest AS
-            SELECT query_id, unnest(max({{us: coalesce(us, 0), text: text, client: coalesce(client, '')}}))
+            SELECT query_id, unnest(max({{us: coalesce(us, 0), text: text, client: coalesce(client, ''), experiment: experiment}}))
             FROM logged WHERE query_id IS NOT NULL AND text IS NOT NULL GROUP BY query_id"""
     )
     read, usable, distinct = rows(
@@ -74,7 +75,7 @@ def stage_searches(connection: duckdb.DuckDBPyConnection, files: Sequence[str]) 
              SELECT query_id, max(text) AS text, min(us) AS us, min(client) AS client
              FROM staged ANTI JOIN (SELECT query_id FROM latest WHERE us > 0) USING (query_id) WHERE fault IS NULL GROUP BY query_id)
            SELECT row_number() OVER (ORDER BY query_id) AS number, query_id, coalesce(latest.text, seen.text) AS text,
-                  coalesce(nullif(latest.us, 0), seen.us) AS us, coalesce(nullif(latest.client, ''), seen.client) AS client
+                  coalesce(nullif(latest.us, 0), seen.us) AS us, coalesce(nullif(latest.client, ''), seen.client) AS client, experiment
            FROM latest FULL JOIN seen USING (query_id) WHERE coalesce(latest.text, seen.text) IS NOT NULL;
            DROP TABLE logged; DROP TABLE latest"""
     )

@@ -4,7 +4,6 @@ import logging
 from datetime import UTC, date, datetime, timedelta
 
 import duckdb
-import numpy as np
 
 from components.extract_logs import cleaning, frequencies, privacy, propensity, sources, staging
 from components.extract_logs import interactions as shop
@@ -63,8 +62,8 @@ def run(
         cleaning.name_queries(warehouse, judged)
         dropped = _drop(warehouse, config, window, salt)
         LOG.info("dropped %s", dropped)
-        propensities, metrics = _propensities(warehouse, config)
-        shop.count_interactions(warehouse, propensities)
+        examination, metrics = _examine(warehouse, config)
+        shop.count_interactions(warehouse, examination)
         metrics |= _metrics(warehouse, window, faults) | {f"searches.{name}": float(count) for name, count in searches.items()}
         ranked = frequencies.rank_queries(warehouse, config, judged)
         written = {
@@ -140,12 +139,11 @@ def _drop(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfig, windo
     return dropped | cleaning.judge_events(warehouse, window)
 
 
-def _propensities(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfig) -> tuple[np.ndarray, dict[str, float]]:
+def _examine(warehouse: duckdb.DuckDBPyConnection, config: ExtractLogsConfig) -> tuple[propensity.Examination, dict[str, float]]:
     shop.show_items(warehouse)
-    values, last = propensity.power_law(config.propensity_exponent), 0
-    if config.propensity == "estimated":
-        values, last = propensity.estimate(warehouse, config)
-    return values, {"propensity.estimated_positions": float(last)} | {f"propensity@{at}": float(values[at - 1]) for at in (2, 5, 10)}
+    found = propensity.examine(warehouse, config)
+    metrics = {"propensity.estimated_positions": float(found.last), "trust@1": float(found.trusted[0])}
+    return found, metrics | {f"propensity@{at}": float(found.examined[at - 1]) for at in (2, 5, 10)}
 
 
 def _metrics(warehouse: duckdb.DuckDBPyConnection, window: Window, faults: dict[str, int]) -> dict[str, float]:

@@ -88,7 +88,8 @@ EVENTS = _table(
 INTERACTIONS = _table(
     "interactions",
     {"query": _text, "item_id": _text, "day": pa.date32(), "impressions": pa.int64(), "clicks": pa.int64(),
-     "add_to_carts": pa.int64(), "purchases": pa.int64(), "clients": pa.int64(), "corrected_impressions": pa.float64()},
+     "add_to_carts": pa.int64(), "purchases": pa.int64(), "clients": pa.int64(), "corrected_impressions": pa.float64(),
+     "corrected_clicks": pa.float64()},
     key=("query", "item_id", "day"),
 )  # fmt: skip
 QUERIES = _table(

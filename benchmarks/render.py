@@ -77,6 +77,49 @@ def simulate_shop() -> str:
     return machine_line(record) + "\n\n" + table(list(columns), [[f"{record['result'][name]:,}" for name in columns]])
 
 
+def propensities() -> str:
+    """Estimate over truth at some positions, and the worst of the first five and ten."""
+    record = load("propensities")
+    shown, rows = (2, 3, 5, 10), []
+    for model, methods in record["result"].items():
+        for method, one in methods.items():
+            ratios = [with_interval(one["positions"][at - 1]) for at in shown]
+            trust = f"{one['trust_at_1']['mean']:.3f} of {one['trust_at_1']['truth']:.3f}"
+            rows.append([model, method, *ratios, f"{one['worst_of_5']:.1%}", f"{one['worst_of_10']:.1%}", trust])
+    header = ["clicks have", "method", *(f"estimate / truth at {at}" for at in shown), "worst of 1-5", "worst of 1-10", "trust at 1"]
+    given = record["settings"]
+    intro = f"{given['sessions']:,} sessions, examination position^-{given['eta']:g}; mean of {given['seeds']} seeds, 95 % t-interval."
+    return f"{intro}\n\n{table(header, rows)}"
+
+
+def neighbors_quality() -> str:
+    """Every rule's precision and coverage on every shop."""
+    record = load("neighbors")
+    rows = [
+        [
+            shop,
+            rule,
+            with_interval(one["precision"]),
+            with_interval(one["precision_at_equal_count"]),
+            f"{one['coverage']:.1%}",
+            f"{one['num_neighbors']:,}",
+        ]
+        for shop, rules in record["result"]["quality"].items()
+        for rule, one in rules.items()
+    ]
+    header = ["shop", "rule", "precision", "precision at as many pairs as published", "coverage", "neighbors"]
+    return f"{record['settings']['sessions']:,} sessions.\n\n{table(header, rows)}"
+
+
+def neighbors_speed() -> str:
+    """One run of each way."""
+    record = load("neighbors")
+    speed = record["result"]["speed"]
+    columns = list(next(iter(speed.values())))
+    rows = [[way, *(f"{one[name]:,}" for name in columns)] for way, one in speed.items()]
+    return machine_line(record) + "\n\n" + table(["way", *columns], rows)
+
+
 def simulate_workers() -> str:
     """What a shard's size is worth with a coordinator, and the other policies at one size and one mean life."""
     record = load("simulate_workers")
@@ -136,6 +179,9 @@ PARTS = {
     "score-pairs": score_pairs,
     "kfp-overhead": kfp_overhead,
     "simulate-shop": simulate_shop,
+    "propensities": propensities,
+    "neighbors-quality": neighbors_quality,
+    "neighbors-speed": neighbors_speed,
     "simulate-workers": simulate_workers,
     "esci-means": esci_means,
     "esci-differences": esci_differences,

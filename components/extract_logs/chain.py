@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import pyarrow as pa
 
 from components.extract_logs import cleaning, frequencies, interactions
 from components.extract_logs.bots import find_bots
 from components.extract_logs.columns import _
 from components.extract_logs.config import ExtractLogsConfig
+from components.extract_logs.propensity import Examination
 from components.extract_logs.warehouse import Warehouse
 from components.extract_logs.window import Window
 
@@ -43,12 +43,12 @@ def clean_events(warehouse: Warehouse, config: ExtractLogsConfig, window: Window
 
 def show_items(warehouse: Warehouse) -> None:
     """Table `shown`."""
-    warehouse.keep("shown", interactions.show_items(warehouse.table("kept")))
+    warehouse.keep("shown", interactions.show_items(warehouse.table("kept"), warehouse.table("typed")))
 
 
-def count_interactions(warehouse: Warehouse, propensities: np.ndarray) -> None:
-    """Table `counts`, with propensities [NUM_POSITIONS]."""
-    weights = warehouse.put("weights", interactions.weigh_positions(propensities))
+def count_interactions(warehouse: Warehouse, examination: Examination) -> None:
+    """Table `counts`, corrected by `examination`."""
+    weights = warehouse.put("weights", interactions.weigh_positions(examination))
     warehouse.keep("counts", interactions.count_interactions(warehouse.table("shown"), weights))
 
 

@@ -19,10 +19,10 @@ KEY = ("search", "client", "session", "us", "action", "item_id", "position")  # 
 
 
 def type_searches(searches: ibis.Table, spellings: ibis.Table, ids: ibis.Table, people: ibis.Table) -> ibis.Table:
-    """query_id, search, phrase, us, client: the searches whose text has a phrase."""
+    """query_id, search, phrase, us, client, experiment: the searches whose text has a phrase."""
     typed = searches.inner_join(spellings, "text").inner_join(ids, [("query_id", "name")])
-    typed = typed.select("query_id", search=_.code, phrase=_.phrase, us=_.us, who=_.client)
-    return typed.left_join(people, [("who", "name")]).select("query_id", "search", "phrase", "us", client=_.code)
+    typed = typed.select("query_id", "phrase", "us", "experiment", search=_.code, who=_.client)
+    return typed.left_join(people, [("who", "name")]).select("query_id", "search", "phrase", "us", "experiment", client=_.code)
 
 
 def know_events(staged: ibis.Table, typed: ibis.Table, people: ibis.Table, things: ibis.Table) -> ibis.Table:

@@ -5,7 +5,7 @@ import os
 from datetime import UTC, datetime
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from components.extract_logs.window import oldest_day
 from components.shared.config import StepConfig
@@ -51,8 +51,19 @@ class ExtractLogsConfig(StepConfig):
     hide_evaluated_queries: bool = Field(
         False, description="Drop searches for dev and test queries and their rewordings, to report without their behavior evidence."
     )
-    propensity: Literal["power", "estimated"] = Field(
-        "power", description="Examination of positions: a power law, or estimated from the log."
+    propensity: Literal["power", "estimated", "em", "swap"] = Field(
+        "power",
+        description="Examination of positions: `power` law; from the log as `estimated` (same pairs at two positions), "
+        "`em` (click model, expectation maximisation) or `swap` (shuffled searches).",
+    )
+    propensity_trust: bool = Field(
+        False, description="Under `em`: whether a position may earn clicks by itself, which are then taken out of `corrected_clicks`."
+    )
+    propensity_bucket: str = Field(
+        "explore", description="Under `swap`: value of `query_attributes.experiment` of the searches whose results were shuffled."
+    )
+    propensity_min_impressions: int = Field(
+        100, ge=2, description="Under `em`: impressions that a pair needs to be looked at; rarer ones fit their own noise (count)."
     )
     propensity_exponent: float = Field(
         1.0, ge=0, le=5, description="Exponent eta of the power law position^-eta (Joachims et al. 2017 use 1)."
@@ -73,6 +84,13 @@ class ExtractLogsConfig(StepConfig):
             if ours not in ACTIONS:
                 raise ValueError(f"'{theirs}' is mapped to '{ours}'; allowed: {', '.join(ACTIONS)}")
         return names
+
+    @field_validator("propensity_trust")
+    @classmethod
+    def _trust_needs_the_click_model(cls, trust: bool, info: ValidationInfo) -> bool:
+        if trust and info.data.get("propensity") != "em":
+            raise ValueError(f"trust bias is estimated by propensity 'em' only, not by '{info.data.get('propensity')}'")
+        return trust
 
     @field_validator("torso_share")
     @classmethod

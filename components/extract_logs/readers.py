@@ -2,7 +2,8 @@
 
 Columns of raw events, all VARCHAR unless said: query_id, client, session, time (ISO 8601 or milliseconds since 1970), action,
 item_id, ordinal, text (of the query; the event's own), first_position (INTEGER: the ordinal of the first result), origin (STRUCT:
-file, row, action, ordinal, time as they stood in the log, for the quarantine). Columns of raw searches: query_id, client, time, text.
+file, row, action, ordinal, time as they stood in the log, for the quarantine). Columns of raw searches: query_id, client, time,
+text, experiment (which variant of the search answered it).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,10 +25,16 @@ UBI_EVENTS: Places = {
     "message": ("message",),
     "application": ("application",),
 }
-UBI_QUERIES: Places = {"query_id": ("query_id",), "client": ("client_id",), "time": ("timestamp",), "text": ("user_query",)}
+UBI_QUERIES: Places = {
+    "query_id": ("query_id",),
+    "client": ("client_id",),
+    "time": ("timestamp",),
+    "text": ("user_query",),
+    "experiment": ("query_attributes.experiment",),
+}
 PLACES: Mapping[LogColumn, str] = {
     "query_id": "query_id", "client": "client", "session_id": "session", "timestamp": "time", "action": "action", "item_id": "item_id",
-    "position": "ordinal", "query": "text",
+    "position": "ordinal", "query": "text", "experiment": "experiment",
 }  # fmt: skip
 NEEDED = ("query_id", "time", "action", "item_id")
 ORIGIN = "{'file': file, 'row': row, 'action': action, 'ordinal': ordinal, 'time': time} AS origin"
@@ -65,7 +72,7 @@ def search_rows(log: LogSource, files: Sequence[str]) -> str:
         return sources.relation(files, UBI_QUERIES, ("query_id", "text"))
     own = {name: path for name, path in _own(log.query_columns).items() if name in UBI_QUERIES}
     raw = sources.relation(files, own, ("query_id", "text"))
-    return f"SELECT query_id, client, {_milliseconds(log.time_unit)} AS time, text FROM ({raw})"
+    return f"SELECT query_id, client, {_milliseconds(log.time_unit)} AS time, text, experiment FROM ({raw})"
 
 
 def adapted(config: ExtractLogsConfig, log: LogSource) -> ExtractLogsConfig:

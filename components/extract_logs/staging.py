@@ -38,7 +38,7 @@ def read_log(connection: duckdb.DuckDBPyConnection, events: str, searches: str) 
                    coalesce(query_id, action, time, item_id, client, session) IS NULL AS is_blank, origin
             FROM ({events});
             CREATE VIEW read_queries AS
-            SELECT query_id, client, text, moment(time) AS us FROM ({searches})"""
+            SELECT query_id, client, text, moment(time) AS us, experiment FROM ({searches})"""
     )
 
 
@@ -64,13 +64,13 @@ def judge_rows(read: ibis.Table, config: ExtractLogsConfig) -> ibis.Table:
 
 
 def find_searches(read: ibis.Table, staged: ibis.Table) -> ibis.Table:
-    """query_id, text, us, client: one row per query_id that has a text.
+    """query_id, text, us, client, experiment: one row per query_id that has a text.
 
     A query_id that is logged several times keeps its latest row. One that is logged only with its events, which may be searches
     themselves, takes their text, client and first time.
     """
     usable = read.filter(_.query_id.notnull(), _.text.notnull()).mutate(us=_.us.fill_null(0), client=_.client.fill_null(""))
-    place = ibis.row_number().over(group_by="query_id", order_by=[_.us.desc(), _.text.desc(), _.client.desc()])
+    place = ibis.row_number().over(group_by="query_id", order_by=[_.us.desc(), _.text.desc(), _.client.desc(), _.experiment.fill_null("")])
     latest = usable.mutate(place=place).filter(_.place == 0).drop("place")
     whole = latest.filter(_.us > 0, _.client != "").select("query_id")
     seen = (
@@ -85,6 +85,7 @@ def find_searches(read: ibis.Table, staged: ibis.Table) -> ibis.Table:
         text=ibis.coalesce(_.text, _.seen_text),
         us=ibis.coalesce(_.us.nullif(0), _.seen_us),
         client=ibis.coalesce(_.client.nullif(""), _.seen_client),
+        experiment=_.experiment,
     ).filter(_.text.notnull())
 
 

@@ -4,8 +4,6 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
-import numpy as np
-
 from components.extract_logs import chain, codes, phrases, privacy, propensity, quarantine, readers, sources, staging
 from components.extract_logs import lineage as ledger
 from components.extract_logs.bots import RULES
@@ -70,8 +68,8 @@ def run(
         dropped = chain.clean_events(warehouse, config, window)
         LOG.info("dropped %s", dropped)
         chain.show_items(warehouse)
-        propensities, metrics = _propensities(warehouse, config)
-        chain.count_interactions(warehouse, propensities)
+        examination, metrics = _examine(warehouse, config)
+        chain.count_interactions(warehouse, examination)
         metrics |= _metrics(warehouse, window, faults) | cut
         written = {
             "events": tables.write_table(events, "events", chain.publish_events(warehouse)),
@@ -162,11 +160,10 @@ def _last_window(warehouse: Warehouse, config: ExtractLogsConfig, today: date, f
     return _window(config, "", today, min(days, default=None))
 
 
-def _propensities(warehouse: Warehouse, config: ExtractLogsConfig) -> tuple[np.ndarray, dict[str, float]]:
-    values, last = propensity.power_law(config.propensity_exponent), 0
-    if config.propensity == "estimated":
-        values, last = propensity.estimate(warehouse.sql, config)
-    return values, {"propensity.estimated_positions": float(last)} | {f"propensity@{at}": float(values[at - 1]) for at in (2, 5, 10)}
+def _examine(warehouse: Warehouse, config: ExtractLogsConfig) -> tuple[propensity.Examination, dict[str, float]]:
+    found = propensity.examine(warehouse, config)
+    metrics = {"propensity.estimated_positions": float(found.last), "trust@1": float(found.trusted[0])}
+    return found, metrics | {f"propensity@{at}": float(found.examined[at - 1]) for at in (2, 5, 10)}
 
 
 def _metrics(warehouse: Warehouse, window: Window, faults: dict[str, int]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""python -m components.retrieve_neighbors --interactions ... --items ... --queries ... --judgments ... --neighbors OUT"""
+"""python -m components.retrieve_neighbors --interactions ... --items ... --queries ... --judgments ... --neighbors OUT/neighbors"""
 
 import sys
 

@@ -15,7 +15,9 @@ def retrieve_neighbors(
     queries: Input[Dataset],
     judgments: Input[Dataset],
     neighbors: Output[Dataset],
+    evidence: Output[Dataset],
     summary: Output[Markdown],
+    previous: str = "",
 ):
     """Find what shoppers accepted for a query and which queries an item satisfied.
 
@@ -29,7 +31,9 @@ def retrieve_neighbors(
         queries: judged queries and kept queries of the log.
         judgments: graded pairs; their days decide which snapshots are made.
         neighbors: table of neighbors with their evidence, by snapshot day.
+        evidence: counts of all pairs up to the log's last day, for a later run to go on from.
         summary: counts and quantiles of the evidence.
+        previous: URI of the folder of an earlier run's `evidence` and `neighbors`; empty counts the whole log.
     """
     from components.retrieve_neighbors.config import RetrieveNeighborsConfig
     from components.shared.handover import perform
@@ -42,6 +46,7 @@ def retrieve_neighbors(
         workspace=workspace,
         run_id=run_id,
         inputs={"interactions": interactions, "items": items, "queries": queries, "judgments": judgments},
-        outputs={"neighbors": neighbors},
+        outputs={"neighbors": neighbors, "evidence": evidence},
         pages={"summary": summary},
+        values={"previous": previous},
     )

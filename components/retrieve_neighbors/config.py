@@ -13,10 +13,20 @@ class RetrieveNeighborsConfig(StepConfig):
     rule: Literal["lower_bound", "published"] = Field(
         "lower_bound", description="`lower_bound`: bound of the corrected click rate; `published`: ProRBP's fixed cut on the raw rate."
     )
+    order: Literal[1, 2] = Field(
+        1,
+        description="1: items of a query and queries of an item; 2: also queries of a query and items of an item, through what they share.",
+    )
+    hop_size: int = Field(
+        100, ge=1, description="Second order: best queries of an item (items of a query) that a path may go on to (count)."
+    )
     num_neighbors: int = Field(
         3, ge=1, description="Neighbors that a model reads per side; one more is kept, for when the judged pair is taken out."
     )
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided confidence of the lower bound, 0.5 to 1.")
+    half_life_days: float = Field(
+        0, ge=0, description="Days after which an impression or a click counts half, under `lower_bound`; 0 forgets nothing."
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided confidence of the lower and of the upper bound, 0.5 to 1.")
     prior_strength: float = Field(10.0, gt=0, description="Weight of the log's mean rate, in corrected impressions.")
     min_lower_bound: float = Field(0.05, ge=0, le=1, description="Least lower bound of the corrected click rate, clicks per impression.")
     min_impressions: int = Field(5, ge=0, description="Least impressions of a pair over all its days.")

@@ -1,11 +1,9 @@
 """How far the log supports that shoppers accept an item for a query.
 
-The click rate is corrected for position: clicks over corrected impressions (how often the item was looked at, under the position
-model of `extract_logs`). Its lower bound comes from a Beta posterior around the log's own mean rate, so that 20 of 100 counts for
+The click rate is corrected for position: corrected clicks over corrected impressions (how often the item was looked at, under the
+examination of `extract_logs`). Its bounds come from a Beta posterior around the log's own mean rate, so that 20 of 100 counts for
 less than 20,000 of 100,000; ProRBP's fixed cut (arXiv 2408.09439: 100 exposures, click rate 0.2) does not see the difference.
 """
-
-from datetime import date
 
 import duckdb
 import numpy as np
@@ -14,29 +12,34 @@ import pyarrow.compute as pc
 from scipy.special import betaincinv
 
 from components.retrieve_neighbors.config import RetrieveNeighborsConfig
+from components.retrieve_neighbors.counts import ONE
 
-# decimals are summed exactly, in any order of threads; doubles are not, and a rebuild must be equal bit by bit.
-# The busiest day's clients are surely distinct; a sum over days would count a returning shopper again.
-_EVIDENCE = """
-SELECT query, item_id, sum(coalesce(impressions, 0))::BIGINT AS impressions, sum(coalesce(clicks, 0))::BIGINT AS clicks,
-    max(coalesce(clients, 0))::BIGINT AS clients,
-    sum(coalesce(corrected_impressions, impressions, 0)::DECIMAL(38, 9))::DOUBLE AS corrected_impressions
-FROM interactions WHERE day < $snapshot GROUP BY query, item_id ORDER BY query, item_id
+_KNOWN = """
+SELECT * FROM counts WHERE item_id IN (SELECT name FROM texts WHERE is_item) AND query IN (SELECT name FROM texts WHERE NOT is_item)
+ORDER BY query, item_id
 """
 
 
-def collect_evidence(connection: duckdb.DuckDBPyConnection, snapshot: date, config: RetrieveNeighborsConfig) -> pa.Table:
-    """Evidence of all pairs from days before `snapshot`, with `rate`, `lower_bound` and `strength`, what they are ranked by.
+def collect_evidence(connection: duckdb.DuckDBPyConnection, config: RetrieveNeighborsConfig) -> pa.Table:
+    """Evidence of all known pairs with `rate`, `lower_bound`, `upper_bound` and `strength`, what they are ranked by.
 
     Args:
-        connection: has a table `interactions`.
+        connection: has tables `counts` and `texts` (name and is_item of what is known).
     """
-    table = connection.sql(_EVIDENCE, params={"snapshot": snapshot}).to_arrow_table()
-    clicks, impressions, corrected = (table[name].to_numpy().astype(float) for name in ("clicks", "impressions", "corrected_impressions"))
-    bound = lower_bound(clicks, corrected, mean_rate(clicks, corrected), config.prior_strength, config.confidence)
-    rate = click_rate(clicks, corrected if config.rule == "lower_bound" else impressions)
-    table = table.append_column("rate", pa.array(rate)).append_column("lower_bound", pa.array(bound))
-    return table.append_column("strength", pa.array(bound if config.rule == "lower_bound" else rate))
+    table = connection.sql(_KNOWN).to_arrow_table()
+    clicks, impressions = (table[name].to_numpy().astype(float) for name in ("clicks", "impressions"))
+    looks, credit = (np.maximum(table[name].to_numpy(), 0) / ONE for name in ("looks", "credit"))
+    mean = mean_rate(credit, looks)
+    lower, upper = (
+        np.where(credit > 0, quantile(credit, looks, mean, config.prior_strength, share), 0.0)
+        for share in (1 - config.confidence, config.confidence)
+    )
+    is_bound = config.rule == "lower_bound"
+    rate = click_rate(credit, looks) if is_bound else click_rate(clicks, impressions)
+    columns = {"rate": rate, "lower_bound": lower, "upper_bound": upper, "strength": lower if is_bound else rate}
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values))
+    return table
 
 
 def click_rate(clicks: np.ndarray, impressions: np.ndarray) -> np.ndarray:
@@ -49,14 +52,13 @@ def mean_rate(clicks: np.ndarray, corrected: np.ndarray) -> float:
     return float(np.clip(clicks.sum() / max(corrected.sum(), 1e-9), 1e-6, 1 - 1e-6))
 
 
-def lower_bound(clicks: np.ndarray, corrected: np.ndarray, mean: float, strength: float, confidence: float) -> np.ndarray:
-    """Quantile `1 - confidence` [pairs] of Beta(strength * mean + clicks, strength * (1 - mean) + misses).
+def quantile(clicks: np.ndarray, corrected: np.ndarray, mean: float, strength: float, share: float) -> np.ndarray:
+    """Quantile `share` [pairs] of Beta(strength * mean + clicks, strength * (1 - mean) + misses).
 
-    Misses are corrected impressions without a click; a click implies a look, so they are never negative. 0 where nobody clicked.
+    Misses are corrected impressions without a click; a click implies a look, so they are never negative.
     """
     misses = np.maximum(corrected - clicks, 0.0)
-    bound = betaincinv(strength * mean + clicks, strength * (1 - mean) + misses, 1 - confidence)
-    return np.where(clicks > 0, bound, 0.0)
+    return betaincinv(strength * mean + clicks, strength * (1 - mean) + misses, share)
 
 
 def is_accepted(evidence: pa.Table, config: RetrieveNeighborsConfig) -> pa.ChunkedArray:

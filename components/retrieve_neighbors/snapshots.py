@@ -1,43 +1,29 @@
 """Snapshots: what was known on a morning. The snapshot of a day is made from the days before it, never from that day."""
 
+import logging
+from collections.abc import Sequence
 from datetime import date
 
 import duckdb
 import pyarrow as pa
 
 from components.retrieve_neighbors.config import RetrieveNeighborsConfig
+from components.retrieve_neighbors.counts import ONE_DAY, Span, advance
 from components.retrieve_neighbors.evidence import collect_evidence, is_accepted
+from components.retrieve_neighbors.ranking import rank_neighbors
 from components.shared.errors import InputError
 from components.shared.schema import NEIGHBORS
 
-_DAYS = """
-WITH span AS (SELECT min(day) AS first_day, max(day) AS last_day FROM interactions)
-SELECT DISTINCT judged_at AS snapshot FROM judgments, span WHERE judged_at > first_day AND judged_at <= last_day
-UNION SELECT last_day + 1 FROM span
-ORDER BY snapshot
-"""
-
-_RANKED = """
-SELECT $snapshot::DATE AS snapshot, '{side}' AS side, {key} AS key, neighbor, text,
-    corrected_impressions, clicks, clients, rate, lower_bound,
-    row_number() OVER (PARTITION BY {key} ORDER BY strength DESC, clicks DESC, neighbor)::INTEGER AS rank
-FROM (SELECT *, {neighbor} AS neighbor FROM accepted) JOIN texts ON texts.side = '{side}' AND texts.name = neighbor
-QUALIFY rank <= $kept ORDER BY key, rank
-"""
-
-SIDES = {"query": ("query", "item_id"), "item": ("item_id", "query")}  # side -> (its key, its neighbors)
+logger = logging.getLogger(__name__)
 
 
-def snapshot_days(connection: duckdb.DuckDBPyConnection, max_snapshots: int) -> list[date]:
+def snapshot_days(judged: Sequence[date | None], first_day: date, last_day: date, max_snapshots: int) -> list[date]:
     """The day after the log's last, and each day of judgment with log days before it; ascending.
-
-    Args:
-        connection: has tables `interactions` (not empty) and `judgments`.
 
     Raises:
         InputError: for more than `max_snapshots` days.
     """
-    days = [row[0] for row in connection.sql(_DAYS).fetchall()]
+    days = [*sorted({day for day in judged if day is not None and first_day < day <= last_day}), last_day + ONE_DAY]
     if len(days) > max_snapshots:
         raise InputError(
             f"recipe section 'neighbors': key 'max_snapshots' = {max_snapshots}, but {len(days)} snapshots are needed: "
@@ -46,18 +32,24 @@ def snapshot_days(connection: duckdb.DuckDBPyConnection, max_snapshots: int) -> 
     return days
 
 
-def rank_neighbors(connection: duckdb.DuckDBPyConnection, snapshot: date, config: RetrieveNeighborsConfig) -> tuple[pa.Table, int]:
-    """One snapshot of table `neighbors`, ordered by side, key and rank, and the number of (query, item) pairs it was chosen from.
+def make_snapshots(
+    connection: duckdb.DuckDBPyConnection, span: Span, days: Sequence[date], config: RetrieveNeighborsConfig
+) -> tuple[Span, list[pa.Table], int]:
+    """The span counted in the end, the rows of table `neighbors` of each day, and how many pairs the last were chosen from.
 
     Args:
-        connection: has tables `interactions` and `texts` (side, name of a neighbor, its text).
+        connection: has tables `interactions`, `counts` and `texts` (name, is_item, text).
+        days: ascending, all after the span.
     """
-    evidence = collect_evidence(connection, snapshot, config)
-    connection.register("accepted", evidence.filter(is_accepted(evidence, config)))
-    kept = {"snapshot": snapshot, "kept": config.num_neighbors + 1}
-    parts = [
-        connection.sql(_RANKED.format(side=side, key=key, neighbor=neighbor), params=kept).to_arrow_table()
-        for side, (key, neighbor) in SIDES.items()
-    ]
-    connection.unregister("accepted")
-    return pa.concat_tables([part.select(NEIGHBORS.schema.names).cast(NEIGHBORS.schema) for part in parts]), evidence.num_rows
+    snapshots, num_pairs = [], 0
+    for day in days:
+        span = advance(connection, span, day)
+        evidence = collect_evidence(connection, config)
+        num_pairs = evidence.num_rows
+        connection.register("accepted", evidence.filter(is_accepted(evidence, config)))
+        ranked = rank_neighbors(connection, config)
+        connection.unregister("accepted")
+        logger.info("snapshot %s: %d neighbors out of %d pairs", day, ranked.num_rows, num_pairs)
+        dated = ranked.add_column(0, "snapshot", pa.repeat(pa.scalar(day, pa.date32()), ranked.num_rows))
+        snapshots.append(dated.cast(NEIGHBORS.schema))
+    return span, snapshots, num_pairs

@@ -1,6 +1,6 @@
-"""Find behavior neighbors: items that shoppers accepted for a query, and queries that an item satisfied."""
+"""Find behavior neighbors: what shoppers accepted for a query, which queries an item satisfied, and what these have in common."""
 
-import logging
+from datetime import date
 
 import duckdb
 import numpy as np
@@ -8,72 +8,109 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.retrieve_neighbors.config import RetrieveNeighborsConfig
-from components.retrieve_neighbors.snapshots import rank_neighbors, snapshot_days
+from components.retrieve_neighbors.counts import ONE_DAY, Span, begin, resume, stored_counts
+from components.retrieve_neighbors.snapshots import make_snapshots, snapshot_days
+from components.shared import storage
 from components.shared.errors import InputError
 from components.shared.report import Report
 from components.shared.schema import SIDES
 from components.shared.tables import read_table, write_table
 from components.shared.tracking import Tracker
 
-logger = logging.getLogger(__name__)
-
-_KNOWN = """
-CREATE TABLE interactions AS SELECT * FROM given
-WHERE item_id IN (SELECT name FROM texts WHERE side = 'query') AND query IN (SELECT name FROM texts WHERE side = 'item')
+_FATES = """
+SELECT count(*) FILTER (day > $since AND has_item AND has_query), count(*) FILTER (day <= $since),
+    count(*) FILTER (day > $since AND NOT has_item), count(*) FILTER (day > $since AND has_item AND NOT has_query), max(day)
+FROM (SELECT day, item_id IN (SELECT name FROM texts WHERE is_item) AS has_item,
+             query IN (SELECT name FROM texts WHERE NOT is_item) AS has_query FROM interactions)
 """
-_UNKNOWN_ITEMS = "SELECT count(*) FROM given WHERE item_id NOT IN (SELECT name FROM texts WHERE side = 'query')"
 
 
 def run(
-    config: RetrieveNeighborsConfig, *, interactions: str, items: str, queries: str, judgments: str, neighbors: str, tracker: Tracker
+    config: RetrieveNeighborsConfig,
+    *,
+    interactions: str,
+    items: str,
+    queries: str,
+    judgments: str,
+    neighbors: str,
+    evidence: str = "",
+    previous: str = "",
+    tracker: Tracker,
 ) -> Report:
     """Write table `neighbors`: one snapshot after the log's last day, and one per day of judgment inside the log.
 
+    Args:
+        evidence: URI of the table to write that the next run can go on from; empty writes none.
+        previous: URI of the folder with `evidence` and `neighbors` of an earlier run. Only later days of the log are then counted, and
+            snapshots of days before are taken over. Empty counts the whole log.
+
     Raises:
-        InputError: for tables that do not fit, a log without a known query and item, or too many days of judgment.
+        InputError: for tables that do not fit, a log without a known query and item after the days of `previous`, or too many days of
+            judgment.
     """
-    log = read_table(interactions, "interactions")
     with duckdb.connect() as connection:
-        connection.register("given", log)
+        connection.register("interactions", read_table(interactions, "interactions"))
         connection.register("texts", _texts(read_table(items, "items"), read_table(queries, "queries")))
-        connection.register("judgments", read_table(judgments, "judgments", ["judged_at"]))
-        connection.execute(_KNOWN)
-        kept, unknown_items = _count(connection, "SELECT count(*) FROM interactions"), _count(connection, _UNKNOWN_ITEMS)
+        span = _begin(connection, config, previous)
+        kept, counted, unknown_items, unknown_queries, last_day = connection.execute(_FATES, {"since": span.last_day}).fetchall()[0]
         if not kept:
+            after = f"after {span.last_day} (the last day of '{previous}') " if previous else ""
             raise InputError(
-                f"'{interactions}': none of {len(log)} interactions has a query of '{queries}' and an item of '{items}'; "
-                "give the tables of one shop, and a window in which it has traffic"
+                f"'{interactions}': none of {counted + unknown_items + unknown_queries} interactions {after}has a query of '{queries}' and "
+                f"an item of '{items}'; give the tables of one shop, and a window in which it has traffic"
             )
-        days = snapshot_days(connection, config.max_snapshots)
-        parts, num_pairs = [], 0
-        for day in days:
-            part, num_pairs = rank_neighbors(connection, day, config)
-            logger.info("snapshot %s: %d neighbors out of %d pairs", day, part.num_rows, num_pairs)
-            parts.append(part)
-    manifest = write_table(neighbors, "neighbors", pa.concat_tables(parts))
+        judged = pc.unique(read_table(judgments, "judgments", ["judged_at"])["judged_at"]).to_pylist()
+        days = snapshot_days(judged, span.first_day, last_day, config.max_snapshots)
+        earlier = _earlier(previous, [day for day in days if day <= span.last_day])
+        span, made, num_pairs = make_snapshots(connection, span, [day for day in days if day > span.last_day], config)
+        stored = stored_counts(connection, span)
+    manifest = write_table(neighbors, "neighbors", pa.concat_tables([*earlier, *made]).combine_chunks())
     tracker.dataset("neighbors", neighbors, manifest.digest, manifest.rows)
-    dropped = {"unknown_item": unknown_items, "unknown_query": len(log) - kept - unknown_items}
-    metrics = {"snapshots": float(len(days)), "rows": float(manifest.rows), "pairs": float(num_pairs), **describe(parts[-1])}
-    return Report(read=len(log), kept=kept, dropped=dropped, metrics=metrics, notes={"newest snapshot": str(days[-1]), "rule": config.rule})
+    if evidence:
+        write_table(evidence, "evidence", stored)
+    dropped = {"already_counted": counted, "unknown_item": unknown_items, "unknown_query": unknown_queries}
+    num_snapshots = len(earlier) + len(made)
+    metrics = {"snapshots": num_snapshots, "snapshots.absent": len(days) - num_snapshots, "rows": manifest.rows, "pairs": num_pairs}
+    return Report(
+        read=kept + sum(dropped.values()),
+        kept=kept,
+        dropped=dropped,
+        metrics={name: float(value) for name, value in metrics.items()} | describe(made[-1]),
+        notes={"newest snapshot": str(days[-1]), "rule": config.rule},
+    )
 
 
 def describe(newest: pa.Table) -> dict[str, float]:
     """Numbers of one snapshot: per side, keys with a neighbor and mean neighbors of those; quantiles of the lower bound, 0 if empty."""
     metrics = {}
+    whole = newest.filter(pc.equal(newest["left_out"], ""))
     for side in SIDES:
-        rows = newest.filter(pc.equal(newest["side"], side))
+        rows = whole.filter(pc.equal(whole["side"], side))
         keys = pc.count_distinct(rows["key"]).as_py()
         metrics |= {f"{side}.keys": float(keys), f"{side}.mean_neighbors": len(rows) / max(keys, 1)}
-    bounds = newest["lower_bound"].to_numpy() if len(newest) else np.zeros(1)
-    return metrics | {f"lower_bound.p{share}": float(np.percentile(bounds, share)) for share in (10, 50, 90)}
+    bounds = whole.filter(pc.is_in(whole["side"], pa.array(SIDES[:2])))["lower_bound"].to_numpy()
+    return metrics | {f"lower_bound.p{share}": float(np.percentile(bounds, share)) if len(bounds) else 0.0 for share in (10, 50, 90)}
+
+
+def _begin(connection: duckdb.DuckDBPyConnection, config: RetrieveNeighborsConfig, previous: str) -> Span:
+    if previous:
+        where = storage.join(previous, "evidence")
+        return resume(connection, read_table(where, "evidence"), config.half_life_days, where)
+    first_day = connection.sql("SELECT min(day) FROM interactions").fetchall()[0][0]
+    return begin(connection, first_day or date.min + ONE_DAY, config.half_life_days)
+
+
+def _earlier(previous: str, days: list[date]) -> list[pa.Table]:
+    """Snapshots of `days` as an earlier run published them; one that it did not make is absent."""
+    if not days:
+        return []
+    published = read_table(storage.join(previous, "neighbors"), "neighbors")
+    found = [published.filter(pc.equal(published["snapshot"], pa.scalar(day))) for day in days]
+    return [rows for rows in found if rows.num_rows]
 
 
 def _texts(items: pa.Table, queries: pa.Table) -> pa.Table:
-    """What a neighbor reads like: title of an item (side query), or the query itself (side item)."""
-    titles = pa.table({"side": ["query"] * len(items), "name": items["item_id"], "text": items["title"]})
+    """What a neighbor reads like: the title of an item, or the query itself."""
     known = pc.unique(queries["query"])
-    return pa.concat_tables([titles, pa.table({"side": ["item"] * len(known), "name": known, "text": known})])
-
-
-def _count(connection: duckdb.DuckDBPyConnection, statement: str) -> int:
-    return int(connection.sql(statement).fetchall()[0][0])
+    titles = pa.table({"is_item": pa.repeat(True, len(items)), "name": items["item_id"], "text": items["title"]})
+    return pa.concat_tables([titles, pa.table({"is_item": pa.repeat(False, len(known)), "name": known, "text": known})])

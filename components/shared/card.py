@@ -29,7 +29,7 @@ class TableSource(StepConfig):
     )
 
 
-LogColumn = Literal["query_id", "query", "client", "session_id", "timestamp", "action", "item_id", "position"]
+LogColumn = Literal["query_id", "query", "client", "session_id", "timestamp", "action", "item_id", "position", "experiment"]
 Ordinal = Annotated[int, Field(ge=0, le=1)]
 NEEDED_COLUMNS = ("query_id", "timestamp", "action", "item_id")
 

@@ -13,7 +13,7 @@ from components.shared.errors import InputError
 SPLITS = ("train", "dev", "test")
 ACTIONS = ("impression", "click", "add_to_cart", "purchase")
 SEGMENTS = ("head", "torso", "tail", "unseen")
-SIDES = ("query", "item")
+SIDES = ("query", "item", "query_query", "item_item")  # of neighbors: first order, then second
 PAIR_SOURCES = ("judgment", "impression", "lexical", "hard", "random")
 
 _text = pa.string()
@@ -74,9 +74,14 @@ def _types(schema: pa.Schema) -> str:
 
 
 def _table(
-    name: str, columns: dict[str, pa.DataType], key: tuple[str, ...], required: tuple[str, ...] = (), **allowed: tuple[str, ...]
+    name: str,
+    columns: dict[str, pa.DataType],
+    key: tuple[str, ...],
+    required: tuple[str, ...] = (),
+    version: int = 1,
+    **allowed: tuple[str, ...],
 ) -> TableSchema:
-    return TableSchema(name, 1, pa.schema(list(columns.items())), key, required, allowed)
+    return TableSchema(name, version, pa.schema(list(columns.items())), key, required, allowed)
 
 
 EVENTS = _table(
@@ -88,8 +93,9 @@ EVENTS = _table(
 INTERACTIONS = _table(
     "interactions",
     {"query": _text, "item_id": _text, "day": pa.date32(), "impressions": pa.int64(), "clicks": pa.int64(),
-     "add_to_carts": pa.int64(), "purchases": pa.int64(), "clients": pa.int64(), "corrected_impressions": pa.float64()},
-    key=("query", "item_id", "day"),
+     "add_to_carts": pa.int64(), "purchases": pa.int64(), "clients": pa.int64(), "corrected_impressions": pa.float64(),
+     "corrected_clicks": pa.float64()},
+    key=("query", "item_id", "day"), version=2,
 )  # fmt: skip
 QUERIES = _table(
     "queries",
@@ -109,12 +115,18 @@ JUDGMENTS = _table(
      "split": _text},
     key=("query_id", "item_id"), required=("grade", "gain", "split"), split=SPLITS,
 )  # fmt: skip
+EVIDENCE = _table(
+    "evidence",
+    {"query": _text, "item_id": _text, "impressions": pa.int64(), "clicks": pa.int64(), "clients": pa.int64(),
+     "looks": pa.int64(), "credit": pa.int64(), "first_day": pa.date32(), "last_day": pa.date32(), "half_life_days": pa.float64()},
+    key=("query", "item_id"), required=("looks", "credit", "first_day", "last_day", "half_life_days"),
+)  # fmt: skip
 NEIGHBORS = _table(
     "neighbors",
-    {"snapshot": pa.date32(), "side": _text, "key": _text, "rank": pa.int32(), "neighbor": _text, "text": _text,
-     "corrected_impressions": pa.float64(), "clicks": pa.int64(), "clients": pa.int64(), "rate": pa.float64(),
-     "lower_bound": pa.float64()},
-    key=("snapshot", "side", "key", "rank"), required=("neighbor", "text", "lower_bound"), side=SIDES,
+    {"snapshot": pa.date32(), "side": _text, "key": _text, "left_out": _text, "rank": pa.int32(), "neighbor": _text,
+     "text": _text, "corrected_impressions": pa.float64(), "clicks": pa.int64(), "clients": pa.int64(), "rate": pa.float64(),
+     "lower_bound": pa.float64(), "upper_bound": pa.float64()},
+    key=("snapshot", "side", "key", "left_out", "rank"), required=("neighbor", "text", "lower_bound"), version=2, side=SIDES,
 )  # fmt: skip
 PAIRS = _table(
     "pairs",
@@ -133,4 +145,4 @@ RANKINGS = _table(
     key=("system", "query_id", "item_id"), required=("score", "rank"),
 )  # fmt: skip
 
-TABLES = {t.name: t for t in (EVENTS, INTERACTIONS, QUERIES, ITEMS, JUDGMENTS, NEIGHBORS, PAIRS, SOFT_TARGETS, RANKINGS)}
+TABLES = {t.name: t for t in (EVENTS, INTERACTIONS, QUERIES, ITEMS, JUDGMENTS, EVIDENCE, NEIGHBORS, PAIRS, SOFT_TARGETS, RANKINGS)}

@@ -89,7 +89,8 @@ FROM (
     COALESCE(`t8`.`query_id`, `t13`.`query_id`) AS `query_id`,
     COALESCE(`t8`.`text`, `t13`.`text`) AS `text`,
     COALESCE(NULLIF(`t8`.`us`, 0), `t13`.`us`) AS `us`,
-    COALESCE(NULLIF(`t8`.`client`, ''), `t13`.`client`) AS `client`
+    COALESCE(NULLIF(`t8`.`client`, ''), `t13`.`client`) AS `client`,
+    `t8`.`experiment`
   FROM (
     SELECT
       `t6`.*
@@ -103,16 +104,18 @@ FROM (
           `t2`.`client`,
           `t2`.`text`,
           `t2`.`us`,
+          `t2`.`experiment`,
           ROW_NUMBER() OVER (
             PARTITION BY `t2`.`query_id`
-            ORDER BY `t2`.`us` DESC, `t2`.`text` DESC, `t2`.`client` DESC
+            ORDER BY `t2`.`us` DESC, `t2`.`text` DESC, `t2`.`client` DESC, COALESCE(`t2`.`experiment`, '') ASC
           ) - 1 AS `place`
         FROM (
           SELECT
             `t0`.`query_id`,
             COALESCE(`t0`.`client`, '') AS `client`,
             `t0`.`text`,
-            COALESCE(`t0`.`us`, 0) AS `us`
+            COALESCE(`t0`.`us`, 0) AS `us`,
+            `t0`.`experiment`
           FROM `read_queries` AS `t0`
           WHERE
             `t0`.`query_id` IS NOT NULL AND `t0`.`text` IS NOT NULL
@@ -168,16 +171,18 @@ FROM (
                     `t2`.`client`,
                     `t2`.`text`,
                     `t2`.`us`,
+                    `t2`.`experiment`,
                     ROW_NUMBER() OVER (
                       PARTITION BY `t2`.`query_id`
-                      ORDER BY `t2`.`us` DESC, `t2`.`text` DESC, `t2`.`client` DESC
+                      ORDER BY `t2`.`us` DESC, `t2`.`text` DESC, `t2`.`client` DESC, COALESCE(`t2`.`experiment`, '') ASC
                     ) - 1 AS `place`
                   FROM (
                     SELECT
                       `t0`.`query_id`,
                       COALESCE(`t0`.`client`, '') AS `client`,
                       `t0`.`text`,
-                      COALESCE(`t0`.`us`, 0) AS `us`
+                      COALESCE(`t0`.`us`, 0) AS `us`,
+                      `t0`.`experiment`
                     FROM `read_queries` AS `t0`
                     WHERE
                       `t0`.`query_id` IS NOT NULL AND `t0`.`text` IS NOT NULL
@@ -208,6 +213,7 @@ SELECT
   `t6`.`code` AS `search`,
   `t5`.`phrase`,
   `t4`.`us`,
+  `t4`.`experiment`,
   `t7`.`code` AS `client`
 FROM `searches` AS `t4`
 INNER JOIN `spellings` AS `t5`
@@ -500,6 +506,7 @@ LEFT OUTER JOIN (
       `t9`.`search`,
       `t9`.`phrase`,
       `t9`.`us`,
+      `t9`.`experiment`,
       `t9`.`client`
     FROM (
       SELECT
@@ -601,21 +608,213 @@ GROUP BY
 
 CREATE TABLE `shown` AS
 SELECT
-  `t0`.`search`,
-  `t0`.`phrase`,
-  `t0`.`item_id`,
-  MIN(`t0`.`client`) AS `client`,
-  CAST(CAST(FLOOR(ieee_divide(MIN(`t0`.`us`), 86400000000)) AS INT64) AS INT64) AS `day`,
-  LOGICAL_OR(`t0`.`action` = 0) AS `seen`,
-  LOGICAL_OR(`t0`.`action` = 1) AS `clicked`,
-  LOGICAL_OR(`t0`.`action` = 2) AS `carted`,
-  LOGICAL_OR(`t0`.`action` = 3) AS `bought`,
-  COALESCE(MIN(IF(`t0`.`action` = 0, `t0`.`position`, NULL)), MIN(`t0`.`position`), 1) AS `position`
-FROM `kept` AS `t0`
-GROUP BY
-  1,
-  2,
-  3;
+  `t5`.`search`,
+  `t5`.`phrase`,
+  `t5`.`item_id`,
+  `t5`.`client`,
+  `t5`.`day`,
+  `t5`.`seen`,
+  `t5`.`clicked`,
+  `t5`.`carted`,
+  `t5`.`bought`,
+  `t5`.`position`,
+  `t3`.`experiment`
+FROM (
+  SELECT
+    `t0`.`search`,
+    `t0`.`phrase`,
+    `t0`.`item_id`,
+    MIN(`t0`.`client`) AS `client`,
+    CAST(CAST(FLOOR(ieee_divide(MIN(`t0`.`us`), 86400000000)) AS INT64) AS INT64) AS `day`,
+    LOGICAL_OR(`t0`.`action` = 0) AS `seen`,
+    LOGICAL_OR(`t0`.`action` = 1) AS `clicked`,
+    LOGICAL_OR(`t0`.`action` = 2) AS `carted`,
+    LOGICAL_OR(`t0`.`action` = 3) AS `bought`,
+    COALESCE(MIN(IF(`t0`.`action` = 0, `t0`.`position`, NULL)), MIN(`t0`.`position`), 1) AS `position`
+  FROM `kept` AS `t0`
+  GROUP BY
+    1,
+    2,
+    3
+) AS `t5`
+LEFT OUTER JOIN (
+  SELECT
+    `t1`.`search`,
+    `t1`.`experiment`
+  FROM `typed` AS `t1`
+) AS `t3`
+  ON `t5`.`search` = `t3`.`search`;
+
+SELECT
+  *
+FROM (
+  SELECT
+    DENSE_RANK() OVER (ORDER BY `t4`.`phrase` ASC, `t4`.`item_id` ASC) - 1 AS `number`,
+    `t4`.`position` - 1 AS `position`,
+    `t4`.`impressions`,
+    `t4`.`clicks`
+  FROM (
+    SELECT
+      *
+    FROM (
+      SELECT
+        `t2`.`phrase`,
+        `t2`.`item_id`,
+        `t2`.`position`,
+        `t2`.`impressions`,
+        `t2`.`clicks`,
+        MIN(`t2`.`position`) OVER (
+          PARTITION BY `t2`.`phrase`, `t2`.`item_id`
+          ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        ) AS `top`,
+        SUM(`t2`.`impressions`) OVER (
+          PARTITION BY `t2`.`phrase`, `t2`.`item_id`
+          ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        ) AS `in_all`,
+        SUM(`t2`.`clicks`) OVER (
+          PARTITION BY `t2`.`phrase`, `t2`.`item_id`
+          ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        ) AS `clicked`
+      FROM (
+        SELECT
+          `t1`.`phrase`,
+          `t1`.`item_id`,
+          `t1`.`position`,
+          COUNT(*) AS `impressions`,
+          SUM(CAST(`t1`.`clicked` AS INT64)) AS `clicks`
+        FROM (
+          SELECT
+            *
+          FROM `shown` AS `t0`
+          WHERE
+            `t0`.`seen` AND `t0`.`position` <= 50
+        ) AS `t1`
+        GROUP BY
+          1,
+          2,
+          3
+      ) AS `t2`
+    ) AS `t3`
+    WHERE
+      `t3`.`top` = 1 AND `t3`.`clicked` > 0
+  ) AS `t4`
+) AS `t5`
+ORDER BY
+  `t5`.`number` ASC NULLS LAST,
+  `t5`.`position` ASC NULLS LAST;
+
+SELECT
+  *
+FROM (
+  SELECT
+    DENSE_RANK() OVER (ORDER BY `t4`.`phrase` ASC, `t4`.`item_id` ASC) - 1 AS `number`,
+    `t4`.`position` - 1 AS `position`,
+    `t4`.`impressions`,
+    `t4`.`clicks`
+  FROM (
+    SELECT
+      *
+    FROM (
+      SELECT
+        `t2`.`phrase`,
+        `t2`.`item_id`,
+        `t2`.`position`,
+        `t2`.`impressions`,
+        `t2`.`clicks`,
+        MIN(`t2`.`position`) OVER (
+          PARTITION BY `t2`.`phrase`, `t2`.`item_id`
+          ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        ) AS `top`,
+        SUM(`t2`.`impressions`) OVER (
+          PARTITION BY `t2`.`phrase`, `t2`.`item_id`
+          ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        ) AS `in_all`,
+        SUM(`t2`.`clicks`) OVER (
+          PARTITION BY `t2`.`phrase`, `t2`.`item_id`
+          ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        ) AS `clicked`
+      FROM (
+        SELECT
+          `t1`.`phrase`,
+          `t1`.`item_id`,
+          `t1`.`position`,
+          COUNT(*) AS `impressions`,
+          SUM(CAST(`t1`.`clicked` AS INT64)) AS `clicks`
+        FROM (
+          SELECT
+            *
+          FROM `shown` AS `t0`
+          WHERE
+            `t0`.`seen` AND `t0`.`position` <= 50
+        ) AS `t1`
+        GROUP BY
+          1,
+          2,
+          3
+      ) AS `t2`
+    ) AS `t3`
+    WHERE
+      `t3`.`in_all` >= 100
+  ) AS `t4`
+) AS `t5`
+ORDER BY
+  `t5`.`number` ASC NULLS LAST,
+  `t5`.`position` ASC NULLS LAST;
+
+SELECT
+  *
+FROM (
+  SELECT
+    DENSE_RANK() OVER (ORDER BY `t4`.`phrase` ASC) - 1 AS `number`,
+    `t4`.`position` - 1 AS `position`,
+    `t4`.`impressions`,
+    `t4`.`clicks`
+  FROM (
+    SELECT
+      *
+    FROM (
+      SELECT
+        `t2`.`phrase`,
+        `t2`.`position`,
+        `t2`.`impressions`,
+        `t2`.`clicks`,
+        MIN(`t2`.`position`) OVER (
+          PARTITION BY `t2`.`phrase`
+          ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        ) AS `top`,
+        SUM(`t2`.`impressions`) OVER (
+          PARTITION BY `t2`.`phrase`
+          ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        ) AS `in_all`,
+        SUM(`t2`.`clicks`) OVER (
+          PARTITION BY `t2`.`phrase`
+          ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+        ) AS `clicked`
+      FROM (
+        SELECT
+          `t1`.`phrase`,
+          `t1`.`position`,
+          COUNT(*) AS `impressions`,
+          SUM(CAST(`t1`.`clicked` AS INT64)) AS `clicks`
+        FROM (
+          SELECT
+            *
+          FROM `shown` AS `t0`
+          WHERE
+            `t0`.`seen` AND `t0`.`position` <= 50 AND `t0`.`experiment` = 'explore'
+        ) AS `t1`
+        GROUP BY
+          1,
+          2
+      ) AS `t2`
+    ) AS `t3`
+    WHERE
+      `t3`.`top` = 1 AND `t3`.`clicked` > 0
+  ) AS `t4`
+) AS `t5`
+ORDER BY
+  `t5`.`number` ASC NULLS LAST,
+  `t5`.`position` ASC NULLS LAST;
 
 CREATE TABLE `counts` AS
 SELECT
@@ -627,7 +826,10 @@ SELECT
   SUM(CAST(`t5`.`carted` AS INT64)) AS `add_to_carts`,
   SUM(CAST(`t5`.`bought` AS INT64)) AS `purchases`,
   COUNT(DISTINCT `t5`.`client`) AS `clients`,
-  SUM(`t5`.`weight`) AS `weight`
+  SUM(`t5`.`weight`) AS `weight`,
+  SUM((
+    CAST(`t5`.`clicked` AS INT64) * 1000000000
+  ) - `t5`.`trust`) AS `credit`
 FROM (
   SELECT
     `t4`.`search`,
@@ -640,8 +842,10 @@ FROM (
     `t4`.`carted`,
     `t4`.`bought`,
     `t4`.`position`,
+    `t4`.`experiment`,
     `t4`.`place`,
-    `t2`.`weight`
+    `t2`.`weight`,
+    `t2`.`trust`
   FROM (
     SELECT
       `t0`.`search`,
@@ -654,6 +858,7 @@ FROM (
       `t0`.`carted`,
       `t0`.`bought`,
       `t0`.`position`,
+      `t0`.`experiment`,
       LEAST(`t0`.`position`, 1000) AS `place`
     FROM `shown` AS `t0`
   ) AS `t4`
@@ -712,6 +917,7 @@ FROM (
     `t3`.`purchases`,
     `t3`.`clients`,
     `t3`.`weight`,
+    `t3`.`credit`,
     `t4`.`name` AS `item`
   FROM `counts` AS `t3`
   INNER JOIN (

@@ -21,7 +21,7 @@ GIVEN = {
     "read_events": {"query_id": "string", "client": "string", "session": "string", "us": "int64", "name": "string", "item_id": "string",
                     "position": "int64", "text": "string", "has_position": "boolean", "is_blank": "boolean",
                     "origin": "struct<file: string, row: int64, action: string, ordinal: string, time: string>"},
-    "read_queries": {"query_id": "string", "client": "string", "text": "string", "us": "int64"},
+    "read_queries": {"query_id": "string", "client": "string", "text": "string", "us": "int64", "experiment": "string"},
     "judged": {"query_id": "string", "query_text": "string", "query": "string", "frequency": "int64", "segment": "string", "kind": "string",
                "split": "string"},
     "phrases": {"phrase": "int64", "query": "string", "query_id": "string", "judged": "boolean", "personal_only": "boolean"},
@@ -78,7 +78,9 @@ def write_sql() -> str:
     chain.encode_names(warehouse, lambda names: names)
     chain.clean_events(warehouse, config, window)
     chain.show_items(warehouse)
-    chain.count_interactions(warehouse, propensity.power_law(1.0))
+    for method in ("estimated", "em", "swap"):
+        warehouse.rows(propensity.place_clicks(warehouse.table("shown"), ExtractLogsConfig(propensity=method)))
+    chain.count_interactions(warehouse, propensity.examine(warehouse, config))
     for published in (chain.publish_events(warehouse), chain.publish_interactions(warehouse)):
         list(published)
     chain.publish_queries(warehouse, config)

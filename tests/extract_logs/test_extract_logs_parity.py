@@ -60,7 +60,10 @@ def make_log(seed: int, num_rows: int = 600) -> tuple[list[dict], list[dict]]:
         attributes = {"object": {"object_id": rng.choice(ITEMS)}, "position": {"ordinal": rng.choice(POSITIONS)}}
         return search() | {"session_id": rng.choice(NAMES), "action_name": rng.choice(ACTIONS), "event_attributes": attributes}
 
-    events, queries = [event() for _ in range(num_rows)], [search() for _ in range(80)]
+    def attributed() -> dict[str, Any]:
+        return search() | {"query_attributes": {"experiment": rng.choice([None, "explore", "ranker_b"])}}
+
+    events, queries = [event() for _ in range(num_rows)], [attributed() for _ in range(80)]
     return events + rng.choices(events, k=num_rows // 5), queries + rng.choices(queries, k=20)
 
 
@@ -94,8 +97,10 @@ def relate(warehouse: Any) -> dict[str, Any]:
     chain.encode_names(warehouse, codes.encoder(b"pepper"))
     dropped = chain.clean_events(warehouse, CONFIG, WINDOW)
     chain.show_items(warehouse)
-    chain.count_interactions(warehouse, propensity.power_law(CONFIG.propensity_exponent))
+    chain.count_interactions(warehouse, propensity.examine(warehouse, CONFIG))
+    methods = [CONFIG.model_copy(update={"propensity": name, "propensity_min_impressions": 2}) for name in ("estimated", "em", "swap")]
     return {
+        "placed": [warehouse.rows(propensity.place_clicks(warehouse.table("shown"), method)) for method in methods],
         "dropped": dropped, "bots": sorted(warehouse.rows(warehouse.table("bots")), key=repr),
         "events": list(chain.publish_events(warehouse)), "interactions": list(chain.publish_interactions(warehouse)),
         "queries": list(chain.publish_queries(warehouse, CONFIG)),

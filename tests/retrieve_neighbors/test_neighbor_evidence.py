@@ -1,28 +1,23 @@
 """The lower bound by closed forms of the Beta distribution, and which pairs count as accepted under each rule."""
 
-import duckdb
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from neighbor_shop import FIRST_DAY, arrow, shown
+from neighbor_shop import FIRST_DAY, evidence_of, shown
 
 from components.retrieve_neighbors.config import RetrieveNeighborsConfig
-from components.retrieve_neighbors.evidence import click_rate, collect_evidence, is_accepted, lower_bound, mean_rate
+from components.retrieve_neighbors.evidence import click_rate, is_accepted, mean_rate, quantile
 from components.shared.errors import InputError
-
-NEXT_DAY = FIRST_DAY.replace(day=2)
 
 
 def bound(clicks: float, corrected: float, mean: float = 0.5, strength: float = 2.0, confidence: float = 0.95) -> float:
-    return float(lower_bound(np.array([clicks]), np.array([corrected]), mean, strength, confidence)[0])
+    return float(quantile(np.array([clicks]), np.array([corrected]), mean, strength, 1 - confidence)[0])
 
 
-def evidence_of(rows: list[dict], config: RetrieveNeighborsConfig) -> pa.Table:
-    with duckdb.connect() as connection:
-        connection.register("interactions", arrow("interactions", rows))
-        return collect_evidence(connection, NEXT_DAY, config)
+def bounds_of(*rows: dict, **settings: object) -> list[tuple[float, float]]:
+    table = evidence_of(list(rows), RetrieveNeighborsConfig.from_mapping(settings, section="neighbors"))
+    return list(zip(table["lower_bound"].to_pylist(), table["upper_bound"].to_pylist(), strict=True))
 
 
 def accepted_items(rows: list[dict], **settings: object) -> list[str]:
@@ -40,8 +35,24 @@ def test_lower_bound_by_hand():
     assert bound(1, 5, mean=1e-12, strength=4) == pytest.approx(0.006391153, abs=1e-6)
 
 
-def test_without_a_click_the_bound_is_zero():
-    assert bound(0, 50) == 0.0
+def test_both_bounds_travel_with_a_pair():
+    # one pair with 4 clicks of 4: the log's mean is 1 - 1e-6 = about Beta(2 + 4, 0), so both are 1; with another pair's 4 misses the mean
+    # is 4/8 and the prior Beta(1, 1): Beta(5, 1), whose 5 % and 95 % quantiles are 0.05^(1/5) and 0.95^(1/5)
+    lower, upper = bounds_of(shown("q", "a", FIRST_DAY, 4, 4), shown("q", "b", FIRST_DAY, 4, 0), prior_strength=2)[0]
+    assert (lower, upper) == (pytest.approx(0.05 ** (1 / 5), abs=1e-9), pytest.approx(0.95 ** (1 / 5), abs=1e-9))
+
+
+def test_without_a_click_the_bounds_are_zero():
+    assert bounds_of(shown("q", "a", FIRST_DAY, 50, 0)) == [(0.0, 0.0)]
+
+
+def test_clicks_that_the_position_earned_are_no_evidence():
+    # 20 clicks of 100 looks; position 1 earns 0.15 a look by itself, so 5 are left
+    fair, trusted = shown("q", "a", FIRST_DAY, 100, 20), shown("q", "b", FIRST_DAY, 100, 20, credit=5.0)
+    table = evidence_of([fair, trusted, shown("q", "c", FIRST_DAY, 100, 1, credit=-14.0)], RetrieveNeighborsConfig())
+    assert table["rate"].to_pylist() == [0.2, 0.05, 0.0]
+    assert table["clicks"].to_pylist() == [20, 20, 1]
+    assert table["lower_bound"][0].as_py() > 4 * table["lower_bound"][1].as_py() > table["lower_bound"][2].as_py() == 0.0
 
 
 def test_more_clicks_than_corrected_impressions_are_no_misses():
@@ -83,20 +94,39 @@ def test_mean_rate_stays_inside_zero_and_one():
 def test_days_are_added_exactly_and_the_busiest_day_gives_the_clients():
     days = [FIRST_DAY.replace(day=day) for day in (1, 2, 3)]
     rows = [shown("q", "i", day, 10, 1, corrected=0.1, clients=clients) for day, clients in zip(days, (3, 7, 90), strict=True)]
-    with duckdb.connect() as connection:
-        connection.register("interactions", arrow("interactions", rows))
-        one = collect_evidence(connection, days[2], RetrieveNeighborsConfig()).to_pylist()[0]
-    # the third day is the snapshot's own; 0.1 + 0.1 is exact in decimals
-    assert (one["impressions"], one["clicks"], one["clients"], one["corrected_impressions"]) == (20, 2, 7, 0.2)
+    one = evidence_of(rows, RetrieveNeighborsConfig(), until=days[2]).to_pylist()[0]
+    # the third day is the snapshot's own; 0.1 + 0.1 is exact in billionths
+    assert (one["impressions"], one["clicks"], one["clients"], one["looks"]) == (20, 2, 7, 200_000_000)
     assert one["rate"] == 1.0  # 2 clicks / 0.2 looks, at most 1
+
+
+def test_half_of_the_evidence_is_forgotten_after_a_half_life():
+    # half-life 2 days: a day keeps 2^-0.5 = 0.707106781. Day 1 counts 8 looks, day 3 counts 1; day 2 has no row and ages all the same:
+    # 8 x 0.707106781^2 + 1 = 5; clicks 4 x 0.5 + 0 = 2
+    days = [FIRST_DAY, FIRST_DAY.replace(day=3)]
+    rows = [shown("q", "i", days[0], 8, 4), shown("q", "i", days[1], 1, 0)]
+    one = evidence_of(rows, RetrieveNeighborsConfig(half_life_days=2), until=FIRST_DAY.replace(day=4)).to_pylist()[0]
+    assert (one["looks"], one["credit"]) == (pytest.approx(5e9, abs=20), pytest.approx(2e9, abs=20))
+    assert (one["impressions"], one["clicks"], one["rate"]) == (9, 4, pytest.approx(0.4))
+    # three days later, with nothing shown, 5 looks are 5 x 2^-1.5
+    late = evidence_of(rows, RetrieveNeighborsConfig(half_life_days=2), until=FIRST_DAY.replace(day=7)).to_pylist()[0]
+    assert late["looks"] == pytest.approx(5e9 * 2**-1.5, abs=20)
+
+
+def test_old_acceptance_gives_way_to_new():
+    days = [FIRST_DAY.replace(day=day) for day in (1, 20)]
+    rows = [shown("q", "was", days[0], 100, 60), shown("q", "is", days[1], 100, 50), shown("q", "other", days[1], 400, 4)]
+    for half_life, best in ((0, "was"), (7, "is")):
+        table = evidence_of(rows, RetrieveNeighborsConfig(half_life_days=half_life), until=FIRST_DAY.replace(day=21)).sort_by("strength")
+        assert table["item_id"][-1].as_py() == best
 
 
 def test_sums_of_uneven_parts_do_not_depend_on_row_order():
     values = np.random.default_rng(1).random(3000)
     rows = [shown("q", "i", FIRST_DAY, 1, 0, corrected=float(value)) for value in values]
-    sums = {evidence_of(order, RetrieveNeighborsConfig())["corrected_impressions"][0].as_py() for order in (rows, rows[::-1])}
+    sums = {evidence_of(order, RetrieveNeighborsConfig())["looks"][0].as_py() for order in (rows, rows[::-1])}
     assert len(sums) == 1
-    assert sums.pop() == pytest.approx(values.sum(), abs=1e-5)
+    assert sums.pop() / 1e9 == pytest.approx(values.sum(), abs=1e-5)
 
 
 def test_corrected_counts_lift_an_item_that_stood_low():
@@ -149,11 +179,12 @@ def test_the_published_rule_reads_raw_impressions():
 
 
 def test_counts_that_a_table_leaves_out():
-    blank = {"impressions": None, "clicks": None, "clients": None, "corrected_impressions": None}
-    rows = [shown("q", "a", FIRST_DAY, 10, 4) | {"corrected_impressions": None}, shown("q", "b", FIRST_DAY, 1, 1) | blank]
-    names = ("item_id", "impressions", "clicks", "clients", "corrected_impressions", "rate")
+    corrected = {"corrected_impressions": None, "corrected_clicks": None}
+    blank = {"impressions": None, "clicks": None, "clients": None, **corrected}
+    rows = [shown("q", "a", FIRST_DAY, 10, 4) | corrected, shown("q", "b", FIRST_DAY, 1, 1) | blank]
+    names = ("item_id", "impressions", "clicks", "clients", "looks", "rate")
     found = [tuple(row[name] for name in names) for row in evidence_of(rows, RetrieveNeighborsConfig()).to_pylist()]
-    assert found == [("a", 10, 4, 9, 10.0, 0.4), ("b", 0, 0, 0, 0.0, 0.0)]  # uncorrected impressions count as looked at
+    assert found == [("a", 10, 4, 9, 10_000_000_000, 0.4), ("b", 0, 0, 0, 0, 0.0)]  # uncorrected impressions count as looked at
 
 
 def test_settings_out_of_range_name_the_key():

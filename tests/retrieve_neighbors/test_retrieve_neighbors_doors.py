@@ -32,6 +32,7 @@ def test_component(write: Write, tmp_path: Path):
     run(RetrieveNeighborsConfig(), **uris, neighbors=str(tmp_path / "direct"), tracker=NullTracker())
     inputs = {name: artifact(tmp_path / "kfp" / name, uri) for name, uri in uris.items()}
     out, summary = artifact(tmp_path / "kfp" / "out"), artifact(tmp_path / "kfp" / "summary.md")
+    evidence = artifact(tmp_path / "kfp" / "evidence")
     retrieve_neighbors.python_func(
         config={"num_neighbors": 3.0},
         section="neighbors",
@@ -39,10 +40,12 @@ def test_component(write: Write, tmp_path: Path):
         run_id="r1",
         **inputs,
         neighbors=out,
+        evidence=evidence,
         summary=summary,
     )
     assert out.metadata["digest"] == Manifest.read(str(tmp_path / "direct")).digest
     assert out.metadata["rows"] == read_table(out.metadata["uri"], "neighbors").num_rows == 6
+    assert read_table(evidence.metadata["uri"], "evidence").num_rows == 3
     assert "| query.keys | 2 |" in Path(summary.path).read_text()
 
 

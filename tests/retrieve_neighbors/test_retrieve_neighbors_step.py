@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from neighbor_shop import FIRST_DAY, shown
+from neighbor_shop import FIRST_DAY, random_log, shown
 
-from components.retrieve_neighbors import evidence
+from components.retrieve_neighbors import counts
 from components.retrieve_neighbors.config import RetrieveNeighborsConfig
 from components.retrieve_neighbors.step import run
 from components.shared.errors import InputError
@@ -63,7 +63,9 @@ def test_expected_neighbors_on_both_sides(write: Write, tmp_path: Path):
     assert set(table["snapshot"].to_pylist()) == {day(2)}
     texts = {row["neighbor"]: row["text"] for row in table.to_pylist()}
     assert texts == {"i1": "Title of i1", "i2": "Title of i2", "i4": "Title of i4", "shoe": "shoe", "hat": "hat"}
-    assert report.counts() == {"read": 5, "kept": 5, "quarantined": 0, "dropped.unknown_item": 0, "dropped.unknown_query": 0}
+    assert report.counts() == {
+        "read": 5, "kept": 5, "quarantined": 0, "dropped.already_counted": 0, "dropped.unknown_item": 0, "dropped.unknown_query": 0,
+    }  # fmt: skip
     assert report.metrics["query.keys"] == 2
     assert report.metrics["item.keys"] == 3
     assert report.metrics["item.mean_neighbors"] == pytest.approx(4 / 3)
@@ -83,7 +85,7 @@ def test_unknown_items_and_queries_are_counted(write: Write, tmp_path: Path):
     table, report = neighbors_of(write(SHOP, items=["i1", "i2"], queries=["shoe"]), tmp_path / "out")
     assert lists(table) == {("query", "shoe"): ["i1", "i2"], ("item", "i1"): ["shoe"], ("item", "i2"): ["shoe"]}
     # of five rows: i3 and i4 are unknown items, hat/i1 an unknown query
-    assert (report.read, report.kept, report.dropped) == (5, 2, {"unknown_item": 2, "unknown_query": 1})
+    assert (report.read, report.kept, report.dropped) == (5, 2, {"already_counted": 0, "unknown_item": 2, "unknown_query": 1})
 
 
 def test_one_more_than_num_neighbors_is_kept_so_that_k_are_left(write: Write, tmp_path: Path):
@@ -110,7 +112,7 @@ def test_a_snapshot_does_not_see_its_own_day(write: Write, tmp_path: Path, monke
     assert lists(table, day(4))[("query", "shoe")] == ["late", "answer", "old"]
     assert report.metrics["snapshots"] == 2
     # without the rule the day of judgment leaks into its own snapshot
-    monkeypatch.setattr(evidence, "_EVIDENCE", evidence._EVIDENCE.replace("day < $snapshot", "day <= $snapshot"))
+    monkeypatch.setattr(counts, "ONLY_DAYS_BEFORE", "day <= $until")
     leaky, _ = neighbors_of(uris, tmp_path / "leaky")
     assert "answer" in lists(leaky, day(1))[("query", "shoe")]
 
@@ -148,19 +150,6 @@ def test_without_evidence_the_table_is_empty_and_metrics_are_finite(write: Write
     table, report = neighbors_of(write([shown("shoe", "i1", day(0), 100, 0)]), tmp_path / "out")
     assert table.num_rows == 0
     assert report.metrics["query.keys"] == report.metrics["lower_bound.p50"] == 0.0
-
-
-def random_log(seed: int, num_days: int) -> list[dict]:
-    rng = np.random.default_rng(seed)
-    rows = []
-    for number in range(num_days):
-        for query in range(12):
-            for item in range(10):
-                seen = int(rng.integers(1, 60))
-                rows.append(
-                    shown(f"q{query}", f"i{item}", day(number), seen, int(rng.binomial(seen, 0.15)), corrected=seen * float(rng.random()))
-                )
-    return rows
 
 
 def test_yesterdays_snapshot_is_rebuilt_bit_by_bit(write: Write, tmp_path: Path):

@@ -51,6 +51,7 @@ def shop(tmp_path):
         "snapshot": [date(2026, 1, 1)] * 2, "side": ["query", "item"], "key": ["red shoes", "i4"], "rank": pa.array([1, 1], pa.int32()),
         "neighbor": ["i4", "red shoes"], "text": ["blue sneakers", "red shoes"], "corrected_impressions": [9.0, 9.0],
         "clicks": [5, 5], "clients": [4, 4], "rate": [0.5, 0.5], "lower_bound": [0.3, 0.3],
+        "left_out": ["", ""], "upper_bound": [0.7, 0.7],
     }  # fmt: skip
     tables.write_table(places["neighbors"], "neighbors", pa.table(neighbors))
     return SimpleNamespace(**places)

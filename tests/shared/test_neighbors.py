@@ -17,7 +17,15 @@ MONDAY, TUESDAY, FRIDAY = date(2026, 9, 7), date(2026, 9, 8), date(2026, 9, 11)
 def table(*rows: tuple) -> pa.Table:
     """Neighbors from (snapshot, side, key, rank, neighbor, text)."""
     names = ("snapshot", "side", "key", "rank", "neighbor", "text")
-    evidence = {"corrected_impressions": 9.0, "clicks": 3, "clients": 3, "rate": 0.3, "lower_bound": 0.1}
+    evidence = {
+        "corrected_impressions": 9.0,
+        "clicks": 3,
+        "clients": 3,
+        "rate": 0.3,
+        "lower_bound": 0.1,
+        "upper_bound": 0.5,
+        "left_out": "",
+    }
     return pa.Table.from_pylist([dict(zip(names, row, strict=True)) | evidence for row in rows], NEIGHBORS.schema)
 
 

@@ -50,8 +50,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             row = {"query_id": f"q{q}", "item_id": f"i{i}", "grade": grade, "gain": (0.0, 0.4, 1.0)[grade]}
             judgments.append({**row, "judged_at": date(2026, 1, 9), "split": "test" if q == 11 else "train"})
     neighbors = [
-        {"snapshot": date(2026, 1, 5), "side": "query", "key": "red shoes", "rank": 1, "neighbor": "i1", "text": "blue shoes",
-         "lower_bound": 0.5}
+        {"snapshot": date(2026, 1, 5), "side": "query", "key": "red shoes", "left_out": "", "rank": 1, "neighbor": "i1",
+         "text": "blue shoes", "lower_bound": 0.5}
     ]  # fmt: skip
     card = str(folder / "card.json")
     storage.write_json(card, CARD)

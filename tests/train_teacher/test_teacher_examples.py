@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.shared.errors import InputError
 from components.shared.models import folder
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Examples, Sources, Tables, held_out_queries, identity_of, read_tables

@@ -1,4 +1,4 @@
-"""python -m components.extract_logs --card CARD --judged-queries URI --events OUT --interactions OUT --queries OUT [--date DAY]"""
+"""python -m components.extract_logs --card CARD --judged-queries URI --date DAY, and an URI for each table: --help lists them."""
 
 import sys
 

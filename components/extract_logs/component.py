@@ -16,6 +16,7 @@ def extract_logs(
     events: Output[Dataset],
     interactions: Output[Dataset],
     queries: Output[Dataset],
+    reformulations: Output[Dataset],
     summary: Output[Markdown],
 ):
     """Clean the search log: who clicked what after which query, without bots, duplicates and personal data.
@@ -31,6 +32,7 @@ def extract_logs(
         events: Table `events`: one cleaned user event a row.
         interactions: Table `interactions`: counts per query, item and day.
         queries: Table `queries`: judged and kept queries with frequency and segment.
+        reformulations: Table `reformulations`: how often shoppers went from one query to a rewording of it.
         summary: Rows read, kept, dropped and quarantined, by reason.
     """
     from components.extract_logs.config import ExtractLogsConfig
@@ -44,7 +46,7 @@ def extract_logs(
         workspace=workspace,
         run_id=run_id,
         inputs={"card": card, "judged_queries": judged_queries},
-        outputs={"events": events, "interactions": interactions, "queries": queries},
+        outputs={"events": events, "interactions": interactions, "queries": queries, "reformulations": reformulations},
         pages={"summary": summary},
         values={"date": date},
     )

@@ -29,10 +29,11 @@ def run(
     events: str,
     interactions: str,
     queries: str,
+    reformulations: str,
     date: str = "",
     tracker: Tracker,
 ) -> Report:
-    """Read the log that the card names, write tables `events`, `interactions` and `queries`.
+    """Read the log that the card names, write tables `events`, `interactions`, `queries` and `reformulations`.
 
     Every event read is kept, dropped under one reason, or quarantined as malformed; the report has all counts.
 
@@ -68,11 +69,14 @@ def run(
         chain.show_items(warehouse)
         propensities, metrics = _propensities(warehouse, config)
         chain.count_interactions(warehouse, propensities)
+        phrases.find_reworded(warehouse, chain.find_turns(warehouse, config, window))
+        metrics |= {name: float(count) for name, count in chain.count_sessions(warehouse).items()}
         metrics |= _metrics(warehouse, window, faults)
         written = {
             events: tables.write_table(events, "events", chain.publish_events(warehouse)),
             interactions: tables.write_table(interactions, "interactions", chain.publish_interactions(warehouse)),
             queries: tables.write_table(queries, "queries", chain.publish_queries(warehouse, config)),
+            reformulations: tables.write_table(reformulations, "reformulations", chain.publish_reformulations(warehouse, config)),
         }
     for uri, manifest in written.items():
         tracker.dataset(manifest.table, uri, manifest.digest, manifest.rows)

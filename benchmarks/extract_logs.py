@@ -1,18 +1,21 @@
-"""How fast and how lean extract_logs is: python benchmarks/extract_logs.py [--events 1000000 5000000] [--threads 2]
+"""How fast and how lean extract_logs is: python benchmarks/extract_logs.py [--events 1000000 5000000 25000000] [--threads 2]
 
-Makes UBI logs of a given size (numpy only; 12 events a search, Zipf queries, duplicates, malformed rows, one bot), extracts each in a
-process of its own through the command line, and writes events per second and the peak resident memory of that process to
-benchmarks/results/extract_logs.json.
+Makes UBI logs of a given size (numpy only; 12 events a search, Zipf queries, duplicates, malformed rows, one bot) and extracts each in a
+process of its own, by the room's command line and by the hand-written peers of extract_logs_peers.py, one after the other. Writes
+seconds, CPU seconds, events per second and the peak resident memory of each process to benchmarks/results/extract_logs.json, and refuses
+a peer whose interactions differ from ours. polars needs the extra `bench`.
 """
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +27,8 @@ from components.shared import tables, text
 
 DAYS, EVENTS_A_SEARCH, NUM_QUERIES, NUM_ITEMS = 7, 12, 20_000, 50_000
 FIRST_MS = 1_714_521_600_000  # 2024-05-01T00:00:00Z
-OUTPUTS = ("events", "interactions", "queries", "lineage")
+OUTPUTS = ("events", "interactions", "queries", "reformulations", "lineage")
+PEERS = ("duckdb", "polars", "pandas")
 
 
 def _names(prefix: str, numbers: np.ndarray) -> pa.Array:
@@ -91,8 +95,8 @@ def _inputs(folder: Path) -> dict[str, str]:
     return places | {name: str(folder / name) for name in OUTPUTS}
 
 
-def measure(num_events: int, threads: int, memory_limit_mib: int) -> dict[str, float]:
-    """Raw figures of one extraction in its own process."""
+def measure(num_events: int, threads: int, memory_limit_mib: int, peers: tuple[str, ...]) -> dict[str, Any]:
+    """Raw figures of one log, extracted by the room and by its peers."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         make_log(folder, num_events)
@@ -100,33 +104,76 @@ def measure(num_events: int, threads: int, memory_limit_mib: int) -> dict[str, f
         flags += ["--threads", str(threads), "--memory-limit-mib", str(memory_limit_mib), "--window-days", "30"]
         read = sum(pq.ParquetFile(file).metadata.num_rows for file in folder.glob("ubi_events/*/*.parquet"))
         size = sum(file.stat().st_size for file in folder.glob("ubi_*/*/*.parquet"))
-        started = time.perf_counter()
-        process = subprocess.Popen([sys.executable, "-m", "components.extract_logs", *flags], stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)  # of this one child, unlike RUSAGE_CHILDREN
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.perf_counter() - started
-        if process.returncode:
-            raise SystemExit(f"extraction failed with exit code {process.returncode}")
+        figures = _time([sys.executable, "-m", "components.extract_logs", *flags])
         kept = tables.Manifest.read(str(folder / "events")).rows
+        others = {}
+        for peer in peers:
+            (folder / peer).mkdir()
+            script = str(Path(__file__).with_name("extract_logs_peers.py"))
+            others[peer] = _time([sys.executable, script, peer, str(folder), str(folder / peer), str(threads), str(memory_limit_mib)])
+            _compare(folder, peer)
     return {
-        "events": read, "kept": kept, "input_mib": round(size / 2**20, 1), "seconds": round(seconds, 2),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2), "events_per_second": round(read / seconds),
+        "events": read, "kept": kept, "input_mib": round(size / 2**20, 1), **figures,
+        "events_per_second": round(read / figures["seconds"]), "peers": others,
+    }  # fmt: skip
+
+
+def _time(command: list[str]) -> dict[str, float]:
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)  # of this one child, unlike RUSAGE_CHILDREN
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command[1:3])} failed with exit code {process.returncode}")
+    return {
+        "seconds": round(time.perf_counter() - started, 2), "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
         "peak_rss_mib": round(usage.ru_maxrss / 1024),
     }  # fmt: skip
+
+
+def _compare(folder: Path, peer: str) -> None:
+    """Our interactions are the peer's: the same keys and counts."""
+    names = ["query", "item_id", "day", "impressions", "clicks", "clients"]
+    order = [(name, "ascending") for name in names[:3]]
+    ours = tables.read_table(str(folder / "interactions"), "interactions").sort_by(order)
+    theirs = pq.read_table(folder / peer / "interactions.parquet").sort_by(order)
+    kinds = ours.select(names).schema
+    if not theirs.select(names).cast(kinds).equals(ours.select(names)):
+        raise SystemExit(f"{peer} finds other interactions: {theirs.num_rows} rows, ours {ours.num_rows}")
+    gap = pc.max(pc.abs(pc.subtract(ours["corrected_impressions"], theirs["corrected"]))).as_py()
+    if gap > 1e-6:
+        raise SystemExit(f"{peer} corrects otherwise: corrected impressions differ by up to {gap}")
+
+
+def add_ratios(runs: list[dict[str, Any]]) -> None:
+    """Times over the peers', in seconds and CPU seconds, and the exponent of CPU seconds in the events from the size before."""
+    for before, run in zip([None, *runs], runs, strict=False):
+        run["times_peer"] = {
+            name: {unit: round(run[unit] / other[unit], 2) for unit in ("seconds", "cpu_seconds")} for name, other in run["peers"].items()
+        }
+        if before is not None:
+            growth = math.log(run["cpu_seconds"] / before["cpu_seconds"]) / math.log(run["events"] / before["events"])
+            run["growth_exponent"] = round(growth, 3)
 
 
 def main() -> None:
     """Measure every size and write the results file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 5_000_000])
+    parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 5_000_000, 25_000_000])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory-limit-mib", type=int, default=768)
+    parser.add_argument("--in-memory-up-to", type=int, default=5_000_000, help="larger logs are not given to polars and pandas")
     given = parser.parse_args()
     machine = describe_machine()
-    runs = [measure(num_events, given.threads, given.memory_limit_mib) for num_events in given.events]
-    includes = "process start, reading, all three tables"
-    save("extract_logs", machine, {"threads": given.threads, "memory_limit_mib": given.memory_limit_mib, "includes": includes}, runs)
-    print(json.dumps(runs, indent=1))
+    includes = "process start, reading, all tables; the peers: process start, reading, events and interactions"
+    settings = {"threads": given.threads, "memory_limit_mib": given.memory_limit_mib, "includes": includes}
+    runs: list[dict[str, Any]] = []
+    for num_events in given.events:
+        peers = PEERS if num_events <= given.in_memory_up_to else PEERS[:1]
+        runs.append(measure(num_events, given.threads, given.memory_limit_mib, peers) | {"load_after": round(os.getloadavg()[0], 2)})
+        add_ratios(runs)
+        save("extract_logs", machine, settings, runs)
+        print(json.dumps(runs[-1], indent=1), flush=True)
 
 
 if __name__ == "__main__":

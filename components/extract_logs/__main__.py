@@ -1,7 +1,4 @@
-r"""Read a search log.
-
-python -m components.extract_logs --card CARD --judged-queries URI --events OUT --interactions OUT --queries OUT --lineage OUT [--date DAY]
-"""
+"""python -m components.extract_logs --card CARD --judged-queries URI --date DAY, and an URI for each table: --help lists them."""
 
 import sys
 

@@ -7,11 +7,12 @@ from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.staging import CLICK, IMPRESSION
 from components.extract_logs.window import Window
 
-RULES = ("rate", "no_click", "top_click")
+RULES = ("rate", "no_click", "top_click", "blind_click")
 
 
 def find_bots(typed: ibis.Table, events: ibis.Table, config: ExtractLogsConfig, window: Window) -> ibis.Table:
-    """client and which rules it broke (sustained searches, many impressions without a click, clicks on the top only)."""
+    """client and which rules it broke: sustained searches, many impressions without a click, clicks on the top only, clicks on what
+    the search never showed."""
     bucket = _.us // (config.bot_burst_minutes * 60_000_000)
     bursts = typed.filter(inside(window), _.client.notnull()).group_by("client", bucket=bucket).agg(searches=_.count())
     busy = bursts.filter(_.searches > config.bot_searches_per_minute * config.bot_burst_minutes).select("client", rule=ibis.literal("rate"))
@@ -25,10 +26,28 @@ def find_bots(typed: ibis.Table, events: ibis.Table, config: ExtractLogsConfig, 
             top_clicks=_.count(where=is_click & (_.position <= config.bot_top_positions)),
         )
     )
-    blind = habits.filter(_.clicks == 0, _.impressions >= config.bot_impressions)
+    silent = habits.filter(_.clicks == 0, _.impressions >= config.bot_impressions)
     top = habits.filter(_.clicks >= config.bot_clicks, _.top_clicks >= config.bot_top_share * _.clicks)
+    blind_clicks = _find_blind_clicks(events.filter(inside(window), _.client.notnull()))
+    blind = blind_clicks.filter(_.clicks >= config.bot_clicks, _.blind >= config.bot_blind_share * _.clicks)
     broken = busy.union(
-        blind.select("client", rule=ibis.literal("no_click")),
+        silent.select("client", rule=ibis.literal("no_click")),
         top.select("client", rule=ibis.literal("top_click")),
+        blind.select("client", rule=ibis.literal("blind_click")),
     )
     return broken.group_by("client").agg(**{rule: (_.rule == rule).any() for rule in RULES})
+
+
+def _find_blind_clicks(events: ibis.Table) -> ibis.Table:
+    """client, clicks, blind: clicked items per client, and those that the search never showed.
+
+    No rows for a log in which most clicks are such: it does not log impressions, and says nothing of bots.
+    """
+    clicks = events.filter(_.action == CLICK).select("client", "search", "item_id").distinct()
+    shown = events.filter(_.action == IMPRESSION).semi_join(clicks, ["search", "item_id"]).select("search", "item_id").distinct()
+    seen = shown.mutate(is_shown=ibis.literal(True))
+    counts = (
+        clicks.left_join(seen, ["search", "item_id"]).group_by("client").agg(clicks=_.count(), blind=_.count(where=_.is_shown.isnull()))
+    )
+    total = counts.agg(all_clicks=_.clicks.sum(), all_blind=_.blind.sum()).filter(2 * _.all_blind < _.all_clicks)
+    return counts.cross_join(total).select("client", "clicks", "blind")

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 
+import ibis
 import pyarrow as pa
 
-from components.extract_logs import cleaning, frequencies, interactions
+from components.extract_logs import cleaning, frequencies, interactions, sessions
 from components.extract_logs.bots import find_bots
 from components.extract_logs.columns import _
 from components.extract_logs.config import ExtractLogsConfig
@@ -52,6 +53,18 @@ def count_interactions(warehouse: Warehouse, examination: Examination) -> None:
     warehouse.keep("counts", interactions.count_interactions(warehouse.table("shown"), weights))
 
 
+def find_turns(warehouse: Warehouse, config: ExtractLogsConfig, window: Window) -> ibis.Table:
+    """Table `turns`; returns the pairs of phrases in it, which are compared at the rim (table `reworded`)."""
+    typed, events, bots = warehouse.table("typed"), warehouse.table("events"), warehouse.table("bots")
+    return sessions.pair_phrases(warehouse.keep("turns", sessions.find_turns(typed, events, bots, config, window)))
+
+
+def count_sessions(warehouse: Warehouse) -> dict[str, int]:
+    """View `chains`; returns counts `sessions.*`."""
+    chains = warehouse.view("chains", sessions.find_chains(warehouse.table("turns"), warehouse.table("reworded")))
+    return warehouse.rows(sessions.count_chains(chains))[0]
+
+
 def publish_events(warehouse: Warehouse) -> Iterator[pa.Table]:
     """The rows of table `events`."""
     rows = cleaning.list_events(warehouse.table("kept"), warehouse.table("phrases"), warehouse.table("things"))
@@ -62,6 +75,11 @@ def publish_interactions(warehouse: Warehouse) -> Iterator[pa.Table]:
     """The rows of table `interactions`."""
     rows = interactions.list_interactions(warehouse.table("counts"), warehouse.table("phrases"), warehouse.table("things"))
     return map(interactions.publish_interactions, warehouse.stream(rows))
+
+
+def publish_reformulations(warehouse: Warehouse, config: ExtractLogsConfig) -> Iterator[pa.Table]:
+    """The rows of table `reformulations`."""
+    return warehouse.stream(sessions.count_reformulations(warehouse.table("chains"), warehouse.table("counted"), config))
 
 
 def publish_queries(warehouse: Warehouse, config: ExtractLogsConfig) -> Iterator[pa.Table]:

@@ -16,6 +16,7 @@ def extract_logs(
     events: Output[Dataset],
     interactions: Output[Dataset],
     queries: Output[Dataset],
+    reformulations: Output[Dataset],
     lineage: Output[Artifact],
     summary: Output[Markdown],
 ):
@@ -32,6 +33,7 @@ def extract_logs(
         events: Table `events`: one cleaned user event a row.
         interactions: Table `interactions`: counts per query, item and day.
         queries: Table `queries`: judged and kept queries with frequency and segment.
+        reformulations: Table `reformulations`: how often shoppers went from one query to a rewording of it.
         lineage: What left the warehouse, and which rows were malformed.
         summary: Rows read, kept, dropped and quarantined, by reason.
     """
@@ -46,7 +48,13 @@ def extract_logs(
         workspace=workspace,
         run_id=run_id,
         inputs={"card": card, "judged_queries": judged_queries},
-        outputs={"events": events, "interactions": interactions, "queries": queries, "lineage": lineage},
+        outputs={
+            "events": events,
+            "interactions": interactions,
+            "queries": queries,
+            "reformulations": reformulations,
+            "lineage": lineage,
+        },
         pages={"summary": summary},
         values={"date": date},
     )

@@ -48,6 +48,12 @@ class ExtractLogsConfig(StepConfig):
     bot_top_share: float = Field(
         0.98, gt=0, le=1, description="Share of a client's clicks on these positions, 0 to 1, that makes it a bot."
     )
+    bot_blind_share: float = Field(
+        0.9, gt=0, le=1, description="Share of a client's clicks on items that its search never showed, 0 to 1, that makes it a bot."
+    )
+    session_gap_minutes: int = Field(
+        30, ge=1, description="Pause that ends a session where the log names none, in minutes (the usual value of web analytics)."
+    )
     hide_evaluated_queries: bool = Field(
         False, description="Drop searches for dev and test queries and their rewordings, to report without their behavior evidence."
     )

@@ -46,6 +46,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {  # table -> column -> (kind, 
         "purchases": (COUNT, "searches in which it was bought"),
         "clients": (COUNT, "distinct clients that saw it"),
         "corrected_impressions": (COUNT, "sum of the examination propensities of the positions"),
+        "corrected_clicks": (COUNT, "clicks less those that the positions earn by themselves"),
     },
     "queries": {
         "query_id": (PUBLIC, "id of a judged query, else q and 64 bits of SHA-256 of the query"),
@@ -55,6 +56,13 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {  # table -> column -> (kind, 
         "segment": (PUBLIC, "head, torso, tail or unseen"),
         "kind": (PUBLIC, "source of a judged query, from its data set"),
         "split": (PUBLIC, "train, dev or test of a judged query"),
+    },
+    "reformulations": {
+        "query": (SCRUBBED, "normalised query"),
+        "next_query": (SCRUBBED, "normalised query that reworded it in the same session"),
+        "times": (COUNT, "how often shoppers went from one to the other"),
+        "clients": (COUNT, "distinct clients that did"),
+        "satisfied": (COUNT, "how often the other was followed by a click"),
     },
 }
 

@@ -3,7 +3,7 @@
 import ibis
 
 from components.extract_logs.warehouse import Warehouse
-from components.shared.rewordings import find_rewordings
+from components.shared.rewordings import MIN_JACCARD, MIN_JARO_WINKLER, MIN_PREFIX_CHARS, find_rewordings
 
 
 def name_phrases(warehouse: Warehouse, searches: ibis.Table) -> None:
@@ -36,3 +36,24 @@ def find_hidden(warehouse: Warehouse, *, hide_evaluated: bool) -> ibis.Table:
     find_rewordings(warehouse.sql, "phrases", "evaluated")
     warehouse.sql.execute("CREATE TABLE hidden AS SELECT DISTINCT query FROM rewordings; DROP TABLE rewordings")
     return warehouse.table("hidden")
+
+
+def find_reworded(warehouse: Warehouse, pairs: ibis.Table) -> ibis.Table:
+    """Table `reworded` (before, phrase): those of the pairs (before, phrase) in which one text rewords the other.
+
+    They do when they share half of their words, are nearly the same letters (typing mistakes), or one begins the other; the bounds
+    are those of `rewordings`.
+    """
+    warehouse.keep("turn_pairs", pairs)
+    warehouse.sql.execute(
+        f"""CREATE VIEW worded AS SELECT phrase, query, list_distinct(string_split(query, ' ')) AS words FROM phrases;
+            CREATE TABLE reworded AS
+            SELECT pairs.before, pairs.phrase FROM turn_pairs AS pairs
+            JOIN worded AS a ON a.phrase = pairs.before JOIN worded AS b ON b.phrase = pairs.phrase
+            WHERE len(list_intersect(a.words, b.words)) >= {MIN_JACCARD} * len(list_distinct(list_concat(a.words, b.words)))
+               OR jaro_winkler_similarity(a.query, b.query) >= {MIN_JARO_WINKLER}
+               OR (least(length(a.query), length(b.query)) >= {MIN_PREFIX_CHARS}
+                   AND (starts_with(a.query, b.query) OR starts_with(b.query, a.query)))"""
+    )
+    warehouse.drop("turn_pairs")
+    return warehouse.table("reworded")

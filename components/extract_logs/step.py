@@ -29,12 +29,13 @@ def run(
     events: str,
     interactions: str,
     queries: str,
+    reformulations: str,
     lineage: str,
     date: str = "",
     tracker: Tracker,
 ) -> Report:
-    """Read the log that the card names, write tables `events`, `interactions` and `queries`, and folder `lineage`: what left the
-    warehouse (`lineage.json`) and which rows were malformed (`quarantine.parquet`).
+    """Read the log that the card names, write tables `events`, `interactions`, `queries` and `reformulations`, and folder `lineage`:
+    what left the warehouse (`lineage.json`) and which rows were malformed (`quarantine.parquet`).
 
     Every event read is kept, dropped under one reason, or quarantined as malformed; the report has all counts.
 
@@ -70,13 +71,17 @@ def run(
         chain.show_items(warehouse)
         examination, metrics = _examine(warehouse, config)
         chain.count_interactions(warehouse, examination)
+        phrases.find_reworded(warehouse, chain.find_turns(warehouse, config, window))
+        metrics |= {name: float(count) for name, count in chain.count_sessions(warehouse).items()}
         metrics |= _metrics(warehouse, window, faults) | cut
         written = {
             "events": tables.write_table(events, "events", chain.publish_events(warehouse)),
             "interactions": tables.write_table(interactions, "interactions", chain.publish_interactions(warehouse)),
             "queries": tables.write_table(queries, "queries", chain.publish_queries(warehouse, config)),
+            "reformulations": tables.write_table(reformulations, "reformulations", chain.publish_reformulations(warehouse, config)),
         }
-    for name, uri in {"events": events, "interactions": interactions, "queries": queries}.items():
+    addresses = {"events": events, "interactions": interactions, "queries": queries, "reformulations": reformulations}
+    for name, uri in addresses.items():
         tracker.dataset(name, uri, written[name].digest, written[name].rows)
     dropped[staging.IGNORED] = faults.pop(staging.IGNORED, 0)
     well_formed = faults.pop("", 0)

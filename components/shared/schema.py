@@ -103,6 +103,11 @@ QUERIES = _table(
      "split": _text},
     key=("query_id",), required=("query_text", "query", "frequency", "segment"), segment=SEGMENTS,
 )  # fmt: skip
+REFORMULATIONS = _table(
+    "reformulations",
+    {"query": _text, "next_query": _text, "times": pa.int64(), "clients": pa.int64(), "satisfied": pa.int64()},
+    key=("query", "next_query"), required=("times", "clients", "satisfied"),
+)  # fmt: skip
 ITEMS = _table(
     "items",
     {"item_id": _text, "title": _text, "brand": _text, "category": _text, "color": _text, "attributes": _text,
@@ -145,4 +150,6 @@ RANKINGS = _table(
     key=("system", "query_id", "item_id"), required=("score", "rank"),
 )  # fmt: skip
 
-TABLES = {t.name: t for t in (EVENTS, INTERACTIONS, QUERIES, ITEMS, JUDGMENTS, EVIDENCE, NEIGHBORS, PAIRS, SOFT_TARGETS, RANKINGS)}
+TABLES = {
+    t.name: t for t in (EVENTS, INTERACTIONS, QUERIES, REFORMULATIONS, ITEMS, JUDGMENTS, EVIDENCE, NEIGHBORS, PAIRS, SOFT_TARGETS, RANKINGS)
+}

@@ -386,46 +386,139 @@ FROM (
 ) AS `t9`;
 
 CREATE TABLE `bots` AS
-WITH `t5` AS (
+WITH `t4` AS (
+  SELECT DISTINCT
+    `t1`.`client`,
+    `t1`.`search`,
+    `t1`.`item_id`
+  FROM `events` AS `t1`
+  WHERE
+    `t1`.`us` >= 1714521600000000
+    AND `t1`.`us` < 1716940800000000
+    AND `t1`.`client` IS NOT NULL
+    AND `t1`.`action` = 1
+), `t11` AS (
   SELECT
-    `t2`.`client`,
-    COUNTIF(`t2`.`action` = 0) AS `impressions`,
-    COUNTIF(`t2`.`action` = 1) AS `clicks`,
+    `t3`.`client`,
+    COUNTIF(`t3`.`action` = 0) AS `impressions`,
+    COUNTIF(`t3`.`action` = 1) AS `clicks`,
     COUNTIF((
-      `t2`.`action` = 1
+      `t3`.`action` = 1
     ) AND (
-      `t2`.`position` <= 3
+      `t3`.`position` <= 3
     )) AS `top_clicks`
   FROM (
     SELECT
       *
-    FROM `events` AS `t0`
+    FROM `events` AS `t1`
     WHERE
-      `t0`.`us` >= 1714521600000000
-      AND `t0`.`us` < 1716940800000000
-      AND `t0`.`client` IS NOT NULL
-  ) AS `t2`
+      `t1`.`us` >= 1714521600000000
+      AND `t1`.`us` < 1716940800000000
+      AND `t1`.`client` IS NOT NULL
+  ) AS `t3`
+  GROUP BY
+    1
+), `t22` AS (
+  SELECT
+    `t21`.`client`,
+    COUNT(*) AS `clicks`,
+    COUNTIF(`t21`.`is_shown` IS NULL) AS `blind`
+  FROM (
+    SELECT
+      `t8`.`client`,
+      `t8`.`search`,
+      `t8`.`item_id`,
+      `t20`.`search` AS `search_right`,
+      `t20`.`item_id` AS `item_id_right`,
+      `t20`.`is_shown`
+    FROM `t4` AS `t8`
+    LEFT OUTER JOIN (
+      SELECT
+        `t15`.`search`,
+        `t15`.`item_id`,
+        TRUE AS `is_shown`
+      FROM (
+        SELECT DISTINCT
+          *
+        FROM (
+          SELECT
+            `t7`.`search`,
+            `t7`.`item_id`
+          FROM (
+            SELECT
+              *
+            FROM `events` AS `t1`
+            WHERE
+              `t1`.`us` >= 1714521600000000
+              AND `t1`.`us` < 1716940800000000
+              AND `t1`.`client` IS NOT NULL
+              AND `t1`.`action` = 0
+          ) AS `t7`
+          WHERE
+            EXISTS(
+              SELECT
+                1
+              FROM `t4` AS `t9`
+              WHERE
+                `t7`.`search` = `t9`.`search` AND `t7`.`item_id` = `t9`.`item_id`
+            )
+        ) AS `t14`
+      ) AS `t15`
+    ) AS `t20`
+      ON `t8`.`search` = `t20`.`search` AND `t8`.`item_id` = `t20`.`item_id`
+  ) AS `t21`
   GROUP BY
     1
 )
 SELECT
-  `t11`.`client`,
-  LOGICAL_OR(`t11`.`rule` = 'rate') AS `rate`,
-  LOGICAL_OR(`t11`.`rule` = 'no_click') AS `no_click`,
-  LOGICAL_OR(`t11`.`rule` = 'top_click') AS `top_click`
+  `t33`.`client`,
+  LOGICAL_OR(`t33`.`rule` = 'rate') AS `rate`,
+  LOGICAL_OR(`t33`.`rule` = 'no_click') AS `no_click`,
+  LOGICAL_OR(`t33`.`rule` = 'top_click') AS `top_click`,
+  LOGICAL_OR(`t33`.`rule` = 'blind_click') AS `blind_click`
 FROM (
   SELECT
     *
   FROM (
     SELECT
-      `t6`.`client`,
-      'top_click' AS `rule`
-    FROM `t5` AS `t6`
-    WHERE
-      `t6`.`clicks` >= 50 AND `t6`.`top_clicks` >= (
-        `t6`.`clicks` * 0.98
-      )
-  ) AS `t9`
+      *
+    FROM (
+      SELECT
+        `t10`.`client`,
+        'rate' AS `rule`
+      FROM (
+        SELECT
+          `t2`.`client`,
+          CAST(FLOOR(ieee_divide(`t2`.`us`, 300000000)) AS INT64) AS `bucket`,
+          COUNT(*) AS `searches`
+        FROM (
+          SELECT
+            *
+          FROM `typed` AS `t0`
+          WHERE
+            `t0`.`us` >= 1714521600000000
+            AND `t0`.`us` < 1716940800000000
+            AND `t0`.`client` IS NOT NULL
+        ) AS `t2`
+        GROUP BY
+          1,
+          2
+      ) AS `t10`
+      WHERE
+        `t10`.`searches` > 100.0
+    ) AS `t12`
+    UNION ALL
+    SELECT
+      *
+    FROM (
+      SELECT
+        `t13`.`client`,
+        'no_click' AS `rule`
+      FROM `t11` AS `t13`
+      WHERE
+        `t13`.`clicks` = 0 AND `t13`.`impressions` >= 2000
+    ) AS `t16`
+  ) AS `t18`
   UNION ALL
   SELECT
     *
@@ -434,42 +527,57 @@ FROM (
       *
     FROM (
       SELECT
-        `t4`.`client`,
-        'rate' AS `rule`
-      FROM (
-        SELECT
-          `t3`.`client`,
-          CAST(FLOOR(ieee_divide(`t3`.`us`, 300000000)) AS INT64) AS `bucket`,
-          COUNT(*) AS `searches`
-        FROM (
-          SELECT
-            *
-          FROM `typed` AS `t1`
-          WHERE
-            `t1`.`us` >= 1714521600000000
-            AND `t1`.`us` < 1716940800000000
-            AND `t1`.`client` IS NOT NULL
-        ) AS `t3`
-        GROUP BY
-          1,
-          2
-      ) AS `t4`
+        `t13`.`client`,
+        'top_click' AS `rule`
+      FROM `t11` AS `t13`
       WHERE
-        `t4`.`searches` > 100.0
-    ) AS `t7`
+        `t13`.`clicks` >= 50 AND `t13`.`top_clicks` >= (
+          `t13`.`clicks` * 0.98
+        )
+    ) AS `t17`
     UNION ALL
     SELECT
       *
     FROM (
       SELECT
-        `t6`.`client`,
-        'no_click' AS `rule`
-      FROM `t5` AS `t6`
+        `t30`.`client`,
+        'blind_click' AS `rule`
+      FROM (
+        SELECT
+          `t24`.`client`,
+          `t24`.`clicks`,
+          `t24`.`blind`
+        FROM `t22` AS `t24`
+        CROSS JOIN (
+          SELECT
+            *
+          FROM (
+            SELECT
+              SUM(`t23`.`clicks`) AS `all_clicks`,
+              SUM(`t23`.`blind`) AS `all_blind`
+            FROM `t22` AS `t23`
+          ) AS `t26`
+          WHERE
+            (
+              (
+                SELECT
+                  SUM(`t23`.`blind`) AS `Sum_blind`
+                FROM `t22` AS `t23`
+              ) * 2
+            ) < (
+              SELECT
+                SUM(`t23`.`clicks`) AS `Sum_clicks`
+              FROM `t22` AS `t23`
+            )
+        ) AS `t29`
+      ) AS `t30`
       WHERE
-        `t6`.`clicks` = 0 AND `t6`.`impressions` >= 2000
-    ) AS `t8`
-  ) AS `t10`
-) AS `t11`
+        `t30`.`clicks` >= 50 AND `t30`.`blind` >= (
+          `t30`.`clicks` * 0.9
+        )
+    ) AS `t31`
+  ) AS `t32`
+) AS `t33`
 GROUP BY
   1;
 

@@ -61,7 +61,7 @@ def test_kfp_door_does_the_work_once(tmp_path):
     for attempt in ("one", "two"):
         outputs = {
             name: SimpleNamespace(path=str(tmp_path / attempt / name), metadata={})
-            for name in ("events", "interactions", "queries", "lineage", "summary")
+            for name in ("events", "interactions", "queries", "reformulations", "lineage", "summary")
         }
         extract_logs.python_func(
             config={"min_clients": 1.0}, section="logs", workspace=str(tmp_path / "workspace"), run_id=attempt, date=DAY,

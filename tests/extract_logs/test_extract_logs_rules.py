@@ -102,6 +102,20 @@ def test_bots_by_rate_by_impressions_without_clicks_and_by_top_clicks(extract):
     assert got.table("queries")[0]["frequency"] == 90 + 60  # searches of bots do not make a query frequent
 
 
+def test_clicks_on_what_was_never_shown_make_a_bot_unless_the_log_shows_nothing(extract):
+    def clicks(client, shown, blind):
+        rows = [event("q1", f"{client}{n}", client_id=client) for n in range(shown)]
+        return rows + [event("q1", f"{client}{n}", "click", 1 + n % 9, client_id=client) for n in range(shown + blind)]
+
+    rows = [*clicks("blind", 1, 9), *clicks("some", 2, 8), *clicks("few", 0, 9), *clicks("shopper", 40, 0)]
+    settings = {"bot_clicks": 10, "bot_blind_share": 0.9}
+    got = extract(rows, [search("q1", "red shoes")], **settings)
+    # of 10 clicks each, 9 and 8 were blind; `few` has 9 only, all of them blind: 26 of 69 in all
+    assert (got.report.metrics["bots.blind_click"], got.report.dropped["bot"]) == (1, 11)
+    silent = [row for row in rows if row["action_name"] == "click"]
+    assert extract(silent, [search("q1", "red shoes")], **settings).report.metrics["bots.blind_click"] == 0
+
+
 def test_interactions_by_hand(extract):
     second = f"{DAY}T10:00:09.000Z"
     rows = [

@@ -67,7 +67,7 @@ def write_inputs(folder: Path, root: Path, judged: dict[str, tuple[str, str]], *
     card |= {"judgments": file, "log": {"queries": "ubi_queries", "events": "ubi_events", **log}}
     (folder / "card.json").write_text(json.dumps(card))
     tables.write_table(str(folder / "judged"), "queries", judged_table(judged))
-    outputs = {name: str(folder / name) for name in ("events", "interactions", "queries", "lineage")}
+    outputs = {name: str(folder / name) for name in ("events", "interactions", "queries", "reformulations", "lineage")}
     return {"card": str(folder / "card.json"), "judged_queries": str(folder / "judged"), **outputs}
 
 

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.staging import IGNORED
-from components.extract_logs.warehouse import number
 from components.shared import storage
 
 FIELDS = {"unknown_action": "action", "bad_position": "ordinal", "bad_timestamp": "time"}
@@ -29,7 +28,7 @@ def write(connection: duckdb.DuckDBPyConnection, uri: str, config: ExtractLogsCo
     """
     case = " ".join(f"WHEN '{fault}' THEN origin.{field}" for fault, field in FIELDS.items())
     names = " ".join(f"WHEN '{fault}' THEN '{field}'" for fault, field in FIELDS.items())
-    total = number(connection, "SELECT count(*) FROM staged WHERE fault <> ?", [IGNORED])
+    ((total,),) = connection.execute("SELECT count(*) FROM staged WHERE fault <> ?", [IGNORED]).fetchall()
     rows = connection.sql(
         f"""WITH faulty AS (
               SELECT fault, origin.file AS file, origin.row AS row, client, CASE fault {names} END AS field,

@@ -12,7 +12,6 @@ import duckdb
 from components.extract_logs import ga4, sources
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.sources import Places, literal
-from components.extract_logs.warehouse import number
 from components.shared.card import LogColumn, LogSource
 from components.shared.text import MAX_QUERY_CHARS
 
@@ -81,7 +80,8 @@ def adapted(config: ExtractLogsConfig, log: LogSource) -> ExtractLogsConfig:
 
 def count_long(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
     """Searches of table `searches` whose text is cut at MAX_QUERY_CHARS."""
-    return {"cut": number(connection, f"SELECT count(*) FROM searches WHERE length(text) > {MAX_QUERY_CHARS}")}
+    ((num_cut,),) = connection.execute(f"SELECT count(*) FROM searches WHERE length(text) > {MAX_QUERY_CHARS}").fetchall()
+    return {"cut": num_cut}
 
 
 def _own(columns: Mapping[LogColumn, str]) -> Places:

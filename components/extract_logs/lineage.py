@@ -62,7 +62,7 @@ COLUMNS: dict[str, dict[str, tuple[str, str]]] = {  # table -> column -> (kind, 
         "next_query": (SCRUBBED, "normalised query that reworded it in the same session"),
         "times": (COUNT, "how often shoppers went from one to the other"),
         "clients": (COUNT, "distinct clients that did"),
-        "satisfied": (COUNT, "how often the other was followed by a click"),
+        "satisfied": (COUNT, "how often only the other led to a click"),
     },
 }
 

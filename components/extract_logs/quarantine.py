@@ -28,7 +28,7 @@ def write(connection: duckdb.DuckDBPyConnection, uri: str, config: ExtractLogsCo
     """
     case = " ".join(f"WHEN '{fault}' THEN origin.{field}" for fault, field in FIELDS.items())
     names = " ".join(f"WHEN '{fault}' THEN '{field}'" for fault, field in FIELDS.items())
-    total = connection.execute("SELECT count(*) FROM staged WHERE fault <> ?", [IGNORED]).fetchall()[0][0]
+    ((total,),) = connection.execute("SELECT count(*) FROM staged WHERE fault <> ?", [IGNORED]).fetchall()
     rows = connection.sql(
         f"""WITH faulty AS (
               SELECT fault, origin.file AS file, origin.row AS row, client, CASE fault {names} END AS field,

@@ -52,11 +52,11 @@ useful AS (SELECT * FROM placed WINDOW one AS (PARTITION BY phrase, item_id) QUA
 SELECT dense_rank() OVER (ORDER BY phrase, item_id) - 1 AS number, position - 1 AS position, impressions, clicks
 FROM useful ORDER BY number, position
 """
-_TWICE = "min(position) OVER one = 1 AND sum(clicks) OVER one > 0"
+_HAS_TOP = "min(position) OVER one = 1 AND sum(clicks) OVER one > 0"
 _METHODS = {  # method -> what a group is, which searches count, which groups tell anything
-    "estimated": {"item": "item_id", "searches": "true", "useful": _TWICE},
+    "estimated": {"item": "item_id", "searches": "true", "useful": _HAS_TOP},
     "em": {"item": "item_id", "searches": "true", "useful": "sum(impressions) OVER one >= $least"},
-    "swap": {"item": "NULL", "searches": "experiment = $bucket", "useful": _TWICE},
+    "swap": {"item": "NULL", "searches": "experiment = $bucket", "useful": _HAS_TOP},
 }
 
 
@@ -80,8 +80,10 @@ def estimate(counts: PlacedCounts, config: ExtractLogsConfig) -> Examination:
     Examination never rises, because noise would make a deeper position look better; trust is never negative.
     """
     is_em = config.propensity == "em"
-    weighed, against = (_clicks(counts), np.inf) if is_em else _shared_clicks(counts)
-    enough = np.minimum(weighed, against) >= config.propensity_min_clicks
+    clicks = np.bincount(counts.position, counts.clicks)
+    if not is_em:
+        clicks = np.minimum(clicks, np.bincount(counts.position, _at_top(counts, counts.clicks)))
+    enough = clicks >= config.propensity_min_clicks
     last = max(len(enough) if enough.all() else int(np.argmin(enough)), 1)
     slope, base = np.ones(1), np.zeros(1)
     if last > 1:
@@ -93,7 +95,7 @@ def estimate(counts: PlacedCounts, config: ExtractLogsConfig) -> Examination:
 
 
 def harvest(counts: PlacedCounts) -> tuple[np.ndarray, np.ndarray]:
-    """(slope [positions], base [positions], all 0): a group's click rate at a position over its own at position 1.
+    """(slope [positions], base [positions], all 0): a group's click rate at a position over its own at position 1, which each has.
 
     Where a group is a pair, its relevance is the same at both: intervention harvesting (Agarwal et al., WSDM 2019). Where a group is a
     query whose results were shuffled, each position holds the same items on average: the randomised estimate (Joachims, Swaminathan,
@@ -105,16 +107,6 @@ def harvest(counts: PlacedCounts) -> tuple[np.ndarray, np.ndarray]:
     here = np.bincount(counts.position, counts.clicks * top_shown / total)
     top = np.bincount(counts.position, top_clicked * counts.impressions / total)
     return here / np.maximum(top, np.finfo(float).tiny), np.zeros(len(here))
-
-
-def _clicks(counts: PlacedCounts) -> np.ndarray:
-    return np.bincount(counts.position, counts.clicks)
-
-
-def _shared_clicks(counts: PlacedCounts) -> tuple[np.ndarray, np.ndarray]:
-    """Clicks [positions] of groups that were shown at position 1 too, here and there."""
-    has_top = _at_top(counts, counts.impressions) > 0
-    return np.bincount(counts.position, counts.clicks * has_top), np.bincount(counts.position, _at_top(counts, counts.clicks))
 
 
 def _at_top(counts: PlacedCounts, values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""How right accepted neighbors are, and how fast they are found: python benchmarks/neighbors.py [--sessions 20000] [--pairs 300000]
+"""How right accepted neighbors are, and how fast they are found: python benchmarks/neighbors.py [--sessions 8000] [--pairs 60000]
 
 Quality: simulated shops (seen through the real extraction) whose examination falls as the default power law says, slower, and slower
 with trust bias; each rule's neighbors against the simulator's own grades. Precision is the share of the best three items of a query
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from machine import describe_machine, save
+from machine import RESULTS, describe_machine, save
 
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.step import run as extract_logs
@@ -206,18 +206,23 @@ def measure_speed(num_pairs: int) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """Measure quality and speed and write the results file."""
+    """Measure, and write the results file; a part that is not measured stays in it as it was."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=20_000)
-    parser.add_argument("--pairs", type=int, default=300_000)
+    parser.add_argument("--sessions", type=int, default=8_000)
+    parser.add_argument("--pairs", type=int, default=60_000)
+    parser.add_argument("--only", choices=("quality", "speed"))
     given = parser.parse_args()
-    machine = describe_machine()
-    result = {
-        "quality": {name: measure_quality(SimulateShopConfig(num_sessions=given.sessions, **shop)) for name, shop in SHOPS.items()},
-        "speed": measure_speed(given.pairs),
-    }
-    save("neighbors", machine, {"sessions": given.sessions, "pairs": given.pairs, "good_grade": GOOD_GRADE, "k": K}, result)
-    print(json.dumps(result, indent=1))
+    machine, measured = describe_machine(), {}
+    if given.only != "speed":
+        measured["quality"] = {
+            name: measure_quality(SimulateShopConfig(num_sessions=given.sessions, **shop)) for name, shop in SHOPS.items()
+        }
+    if given.only != "quality":
+        measured["speed"] = measure_speed(given.pairs)
+    file = RESULTS / "neighbors.json"
+    before = json.loads(file.read_text())["result"] if file.exists() else {}
+    save("neighbors", machine, {"sessions": given.sessions, "pairs": given.pairs, "good_grade": GOOD_GRADE, "k": K}, before | measured)
+    print(json.dumps(measured, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How well each method recovers the examination of positions: python benchmarks/propensities.py [--sessions 50000] [--seeds 4]
+"""How well each method recovers the examination of positions: python benchmarks/propensities.py [--sessions 20000] [--seeds 3]
 
 Simulates shops with and without trust bias (position-based model, examination position^-eta), extracts each log once and estimates
 examination with every method on the same cleaned counts. Truth is the simulator's published click model under its settings. Writes,
@@ -132,8 +132,8 @@ def draw(result: dict[str, dict], file: Path) -> None:
 def main() -> None:
     """Measure both click models and write the results file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sessions", type=int, default=50_000)
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--sessions", type=int, default=20_000)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--eta", type=float, default=0.8)
     given = parser.parse_args()
     machine = describe_machine()

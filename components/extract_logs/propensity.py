@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import ibis
 import numpy as np
-import pyarrow as pa
 
 from components.extract_logs.click_model import PlacedCounts, fit_click_model
 from components.extract_logs.columns import _
@@ -71,7 +70,7 @@ def count_placed(warehouse: Warehouse, config: ExtractLogsConfig) -> PlacedCount
         InputError: for `swap` without a click in `propensity_bucket`.
     """
     shown = warehouse.table("shown")
-    table = pa.concat_tables(warehouse.stream(place_clicks(shown, config))).combine_chunks()
+    table = warehouse.arrow(place_clicks(shown, config))
     if config.propensity == "swap" and not table.num_rows:
         found = warehouse.rows(shown.filter(_.experiment.notnull()).select("experiment").distinct().order_by("experiment"))
         raise InputError(
@@ -87,8 +86,10 @@ def estimate(counts: PlacedCounts, config: ExtractLogsConfig) -> Examination:
     Examination never rises, because noise would make a deeper position look better; trust is never negative.
     """
     is_em = config.propensity == "em"
-    weighed, against = (_clicks(counts), np.inf) if is_em else _shared_clicks(counts)
-    enough = np.minimum(weighed, against) >= config.propensity_min_clicks
+    clicks = np.bincount(counts.position, counts.clicks)
+    if not is_em:
+        clicks = np.minimum(clicks, np.bincount(counts.position, _at_top(counts, counts.clicks)))
+    enough = clicks >= config.propensity_min_clicks
     last = max(len(enough) if enough.all() else int(np.argmin(enough)), 1)
     slope, base = np.ones(1), np.zeros(1)
     if last > 1:
@@ -100,7 +101,7 @@ def estimate(counts: PlacedCounts, config: ExtractLogsConfig) -> Examination:
 
 
 def harvest(counts: PlacedCounts) -> tuple[np.ndarray, np.ndarray]:
-    """(slope [positions], base [positions], all 0): a group's click rate at a position over its own at position 1.
+    """(slope [positions], base [positions], all 0): a group's click rate at a position over its own at position 1, which each has.
 
     Where a group is a pair, its relevance is the same at both: intervention harvesting (Agarwal et al., WSDM 2019). Where a group is a
     query whose results were shuffled, each position holds the same items on average: the randomised estimate (Joachims, Swaminathan,
@@ -112,16 +113,6 @@ def harvest(counts: PlacedCounts) -> tuple[np.ndarray, np.ndarray]:
     here = np.bincount(counts.position, counts.clicks * top_shown / total)
     top = np.bincount(counts.position, top_clicked * counts.impressions / total)
     return here / np.maximum(top, np.finfo(float).tiny), np.zeros(len(here))
-
-
-def _clicks(counts: PlacedCounts) -> np.ndarray:
-    return np.bincount(counts.position, counts.clicks)
-
-
-def _shared_clicks(counts: PlacedCounts) -> tuple[np.ndarray, np.ndarray]:
-    """Clicks [positions] of groups that were shown at position 1 too, here and there."""
-    has_top = _at_top(counts, counts.impressions) > 0
-    return np.bincount(counts.position, counts.clicks * has_top), np.bincount(counts.position, _at_top(counts, counts.clicks))
 
 
 def _at_top(counts: PlacedCounts, values: np.ndarray) -> np.ndarray:

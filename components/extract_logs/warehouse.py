@@ -68,9 +68,13 @@ class Warehouse:
         for name in names:
             self.sql.execute(f'DROP TABLE "{name}"')
 
+    def arrow(self, relation: ibis.Table) -> pa.Table:
+        """A relation that fits into memory, in its order."""
+        return self.sql.sql(_compile(relation)).to_arrow_table()
+
     def rows(self, relation: ibis.Table) -> list[dict[str, Any]]:
         """All rows of a small relation."""
-        return self.sql.sql(_compile(relation)).to_arrow_table().to_pylist()
+        return self.arrow(relation).to_pylist()
 
     def number(self, value: ibis.Value) -> int:
         """A whole number that a relation comes down to; null counts as 0."""

@@ -5,12 +5,12 @@ First order: items that shoppers accepted for a query (side `query`), queries th
 Second order: queries that share accepted items with a query (`query_query`), items that share accepting queries with an item
 (`item_item`): the two-step meta-paths of BERM (arXiv 2210.01701), with at most `hop_size` of them at the second step, because an item
 may satisfy a hundred thousand queries. A list starts from what a model reads at first order, the key's best `num_neighbors`, and scores
-a neighbor with the mean of its own bounds there, weighted by how strongly the key accepts them: a step of a random walk on the click
-graph (Craswell and Szummer, SIGIR 2007) with bounds in place of click counts.
+a neighbor with its mean strength (lower bound, or published rate) at these starts, weighted by the key's own strength there: two steps
+of a random walk on the click graph (Craswell and Szummer, SIGIR 2007) with strengths in place of click counts.
 
-No path runs through a judged pair: for each first-order neighbor there is a list of its own, `left_out` it, that starts without it, as
-the pair's own first-order list does. What such a list needs of the pair (key, left_out) is nothing: its first steps lead to others, its
-second steps lead from others, and the key itself is no neighbor. The list for all other pairs has `left_out` empty.
+No path runs through a judged pair. For each first-order neighbor there is a list of its own, with it as `left_out`, that starts at the
+others, as the pair's own first-order list does. Nothing in it depends on the pair (key, left_out): its first steps lead from the key to
+others, its second steps from these to other keys. The list for all other pairs has `left_out` empty.
 """
 
 import duckdb

@@ -129,6 +129,8 @@ def main() -> None:
             seconds[f"{arm}.{fold}"] = took and round(took, 1)
             parts[fold] = values
         of_split = {"train": [values for fold, values in parts.items() if fold], "dev": [parts[0]] if 0 in parts else []}
+        if all(of_split.values()):
+            of_split["train and dev"] = list(parts.values())
         arms[arm] = {split: summarise(pa.concat_tables(tables)) for split, tables in of_split.items() if tables}
     save("esci_cross_validation", machine, {"folds": given.folds, "only": given.only, "set": given.set}, {"seconds": seconds, "arms": arms})
     print(json.dumps(seconds))

@@ -4,7 +4,7 @@ Quality: simulated shops (seen through the real extraction) whose examination fa
 with trust bias; each rule's neighbors against the simulator's own grades. Precision is the share of the best three items of a query
 that are graded Exact, the highest of five, over queries that have any, with a bootstrap interval over queries; coverage the share of
 clicked queries that have any. Rules accept different numbers of pairs, so precision is also given over as many pairs as the published
-rule accepts.
+rule accepts, the surest by lower bound under every rule.
 
 Speed: made tables of interactions, each way in a process of its own.
 """

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ibis
+import pyarrow as pa
 import pytest
 import sqlglot
 
@@ -26,6 +27,9 @@ GIVEN = {
     "phrases": {"phrase": "int64", "query": "string", "query_id": "string", "judged": "boolean", "personal_only": "boolean"},
     "spellings": {"text": "string", "phrase": "int64"}, "hidden": {"query": "string"},
 }  # fmt: skip
+
+
+REWORDED = pa.table({"before": pa.array([], pa.int64()), "phrase": pa.array([], pa.int64())})
 
 
 class WrittenWarehouse:
@@ -63,10 +67,11 @@ class WrittenWarehouse:
 
     def rows(self, relation: ibis.Table) -> list:
         self.statements.append(str(ibis.to_sql(relation, dialect="bigquery")))
-        return []
+        return [{"fate": None, "rows": 0}]
 
     def stream(self, relation: ibis.Table) -> list:
-        return self.rows(relation)
+        self.rows(relation)
+        return []
 
 
 def write_sql() -> str:
@@ -78,9 +83,13 @@ def write_sql() -> str:
     chain.clean_events(warehouse, config, window)
     chain.show_items(warehouse)
     chain.count_interactions(warehouse, propensity.power_law(1.0))
+    chain.find_turns(warehouse, config, window)
+    warehouse.put("reworded", REWORDED)
+    chain.count_sessions(warehouse)
     for published in (chain.publish_events(warehouse), chain.publish_interactions(warehouse)):
         list(published)
     chain.publish_queries(warehouse, config)
+    chain.publish_reformulations(warehouse, config)
     return ";\n\n".join(warehouse.statements) + ";\n"
 
 

@@ -65,6 +65,16 @@ def count_sessions(warehouse: Warehouse) -> dict[str, int]:
     return warehouse.rows(sessions.count_chains(chains))[0]
 
 
+def publish(warehouse: Warehouse, config: ExtractLogsConfig) -> dict[str, Iterator[pa.Table]]:
+    """Table name -> its rows, in pieces."""
+    return {
+        "events": publish_events(warehouse),
+        "interactions": publish_interactions(warehouse),
+        "queries": publish_queries(warehouse, config),
+        "reformulations": publish_reformulations(warehouse, config),
+    }
+
+
 def publish_events(warehouse: Warehouse) -> Iterator[pa.Table]:
     """The rows of table `events`."""
     rows = cleaning.list_events(warehouse.table("kept"), warehouse.table("phrases"), warehouse.table("things"))

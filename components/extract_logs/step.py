@@ -42,6 +42,7 @@ def run(
     Raises:
         InputError: for a wrong date, an absent or empty log, a log without a usable day, or too many malformed rows.
     """
+    addresses = {"events": events, "interactions": interactions, "queries": queries, "reformulations": reformulations}
     source = read_card(card)
     judged = tables.read_table(judged_queries, "queries")
     today = datetime.now(UTC).date()
@@ -65,22 +66,9 @@ def run(
         LOG.info("staged %d events, window %s", sum(faults.values()), window)
         warehouse.put("judged", judged)
         warehouse.keep("logged", warehouse.table("read_queries"))
-        cut = _name_things(warehouse, config, salt)
-        dropped = chain.clean_events(warehouse, config, window)
-        LOG.info("dropped %s", dropped)
-        chain.show_items(warehouse)
-        examination, metrics = _examine(warehouse, config)
-        chain.count_interactions(warehouse, examination)
-        phrases.find_reworded(warehouse, chain.find_turns(warehouse, config, window))
-        metrics |= {name: float(count) for name, count in chain.count_sessions(warehouse).items()}
-        metrics |= _metrics(warehouse, window, faults) | cut
-        written = {
-            "events": tables.write_table(events, "events", chain.publish_events(warehouse)),
-            "interactions": tables.write_table(interactions, "interactions", chain.publish_interactions(warehouse)),
-            "queries": tables.write_table(queries, "queries", chain.publish_queries(warehouse, config)),
-            "reformulations": tables.write_table(reformulations, "reformulations", chain.publish_reformulations(warehouse, config)),
-        }
-    addresses = {"events": events, "interactions": interactions, "queries": queries, "reformulations": reformulations}
+        dropped, metrics = _relate(warehouse, config, window, salt)
+        metrics |= _metrics(warehouse, window, faults)
+        written = {name: tables.write_table(addresses[name], name, rows) for name, rows in chain.publish(warehouse, config).items()}
     for name, uri in addresses.items():
         tracker.dataset(name, uri, written[name].digest, written[name].rows)
     dropped[staging.IGNORED] = faults.pop(staging.IGNORED, 0)
@@ -126,6 +114,20 @@ def _window(config: ExtractLogsConfig, text: str, today: date, last_day: date | 
     return resolve_window(text, days=config.window_days, lag_days=config.lag_days, today=today, last_day=last_day, oldest=oldest)
 
 
+def _relate(warehouse: Warehouse, config: ExtractLogsConfig, window: Window, salt: bytes) -> tuple[dict[str, int], dict[str, float]]:
+    """From staged rows to everything that is published; returns the dropped rows by reason, and metrics."""
+    metrics = _name_things(warehouse, config, salt)
+    dropped = chain.clean_events(warehouse, config, window)
+    LOG.info("dropped %s", dropped)
+    chain.show_items(warehouse)
+    examination = propensity.examine(warehouse, config)
+    chain.count_interactions(warehouse, examination)
+    phrases.find_reworded(warehouse, chain.find_turns(warehouse, config, window))
+    metrics |= {name: float(count) for name, count in chain.count_sessions(warehouse).items()}
+    metrics |= {"propensity.estimated_positions": float(examination.last), "trust@1": float(examination.trusted[0])}
+    return dropped, metrics | {f"propensity@{at}": float(examination.examined[at - 1]) for at in (2, 5, 10)}
+
+
 def _name_things(warehouse: Warehouse, config: ExtractLogsConfig, salt: bytes) -> dict[str, float]:
     """Phrases and codes of the searches; returns how many texts were cut."""
     searches = warehouse.keep("searches", staging.find_searches(warehouse.table("logged"), warehouse.table("staged")))
@@ -163,12 +165,6 @@ def _last_window(warehouse: Warehouse, config: ExtractLogsConfig, today: date, f
     last_us = warehouse.number(staged.filter(_.fault.isnull(), _.us < tomorrow_us).us.max())
     days = [EPOCH + timedelta(microseconds=last_us), last_partition(files) or today] if last_us else []
     return _window(config, "", today, min(days, default=None))
-
-
-def _examine(warehouse: Warehouse, config: ExtractLogsConfig) -> tuple[propensity.Examination, dict[str, float]]:
-    found = propensity.examine(warehouse, config)
-    metrics = {"propensity.estimated_positions": float(found.last), "trust@1": float(found.trusted[0])}
-    return found, metrics | {f"propensity@{at}": float(found.examined[at - 1]) for at in (2, 5, 10)}
 
 
 def _metrics(warehouse: Warehouse, window: Window, faults: dict[str, int]) -> dict[str, float]:

@@ -71,7 +71,7 @@ def build_network(path: Path, spec: folder.ModelSpec, config: TrainTeacherConfig
     else:
         network = folder.load_model(path, spec)
     if config.activation_checkpointing:
-        backbone = getattr(network, "network", network)
+        backbone: Any = getattr(network, "network", network)
         backbone.gradient_checkpointing_enable()
         backbone.enable_input_require_grads()
     if not config.lora_rank:

@@ -978,6 +978,142 @@ GROUP BY
   2,
   3;
 
+CREATE TABLE `turns` AS
+SELECT
+  `t10`.`client`,
+  `t10`.`search`,
+  `t10`.`phrase`,
+  `t10`.`us`,
+  `t10`.`clicked`,
+  `t10`.`is_first`,
+  `t10`.`before_clicked`,
+  CASE WHEN NOT (
+    `t10`.`is_first`
+  ) THEN `t10`.`before_phrase` ELSE NULL END AS `before`
+FROM (
+  SELECT
+    `t9`.`client`,
+    `t9`.`search`,
+    `t9`.`phrase`,
+    `t9`.`us`,
+    `t9`.`session`,
+    `t9`.`clicked`,
+    `t9`.`before_phrase`,
+    `t9`.`before_us`,
+    `t9`.`before_session`,
+    `t9`.`before_clicked`,
+    CASE
+      WHEN `t9`.`before_us` IS NULL
+      THEN TRUE
+      WHEN (
+        `t9`.`session` IS NOT NULL
+      ) AND (
+        `t9`.`before_session` IS NOT NULL
+      )
+      THEN `t9`.`session` <> `t9`.`before_session`
+      ELSE (
+        `t9`.`us` - `t9`.`before_us`
+      ) > 1800000000
+    END AS `is_first`
+  FROM (
+    SELECT
+      `t8`.`client`,
+      `t8`.`search`,
+      `t8`.`phrase`,
+      `t8`.`us`,
+      `t8`.`session`,
+      `t8`.`clicked`,
+      LAG(`t8`.`phrase`, 1) OVER (PARTITION BY `t8`.`client` ORDER BY `t8`.`us` ASC, `t8`.`search` ASC) AS `before_phrase`,
+      LAG(`t8`.`us`, 1) OVER (PARTITION BY `t8`.`client` ORDER BY `t8`.`us` ASC, `t8`.`search` ASC) AS `before_us`,
+      LAG(`t8`.`session`, 1) OVER (PARTITION BY `t8`.`client` ORDER BY `t8`.`us` ASC, `t8`.`search` ASC) AS `before_session`,
+      LAG(`t8`.`clicked`, 1) OVER (PARTITION BY `t8`.`client` ORDER BY `t8`.`us` ASC, `t8`.`search` ASC) AS `before_clicked`
+    FROM (
+      SELECT
+        `t5`.`client`,
+        `t5`.`search`,
+        `t5`.`phrase`,
+        `t5`.`us`,
+        `t7`.`session`,
+        COALESCE(`t7`.`clicked`, FALSE) AS `clicked`
+      FROM (
+        SELECT
+          *
+        FROM `typed` AS `t0`
+        WHERE
+          `t0`.`us` >= 1714521600000000
+          AND `t0`.`us` < 1716940800000000
+          AND `t0`.`client` IS NOT NULL
+      ) AS `t5`
+      LEFT OUTER JOIN (
+        SELECT
+          `t2`.`search`,
+          MIN(`t2`.`session`) AS `session`,
+          LOGICAL_OR(`t2`.`action` = 1) AS `clicked`
+        FROM `events` AS `t2`
+        GROUP BY
+          1
+      ) AS `t7`
+        ON `t5`.`search` = `t7`.`search`
+      WHERE
+        NOT EXISTS(
+          SELECT
+            1
+          FROM `bots` AS `t3`
+          WHERE
+            `t5`.`client` = `t3`.`client`
+        )
+    ) AS `t8`
+  ) AS `t9`
+) AS `t10`;
+
+CREATE VIEW `chains` AS
+SELECT
+  `t2`.`client`,
+  `t2`.`search`,
+  `t2`.`phrase`,
+  `t2`.`us`,
+  `t2`.`clicked`,
+  `t2`.`is_first`,
+  `t2`.`before_clicked`,
+  `t2`.`before`,
+  COALESCE(`t4`.`is_pair`, FALSE) AS `rewords`
+FROM `turns` AS `t2`
+LEFT OUTER JOIN (
+  SELECT
+    `t1`.`before`,
+    `t1`.`phrase`,
+    TRUE AS `is_pair`
+  FROM `reworded` AS `t1`
+) AS `t4`
+  ON `t2`.`before` = `t4`.`before` AND `t2`.`phrase` = `t4`.`phrase`;
+
+SELECT
+  COUNTIF(`t1`.`is_first`) AS `sessions_count`,
+  COUNTIF(`t1`.`rewords` AND NOT (
+    `t1`.`continued`
+  )) AS `sessions_chains`,
+  COUNTIF(`t1`.`rewords`) AS `sessions_rewordings`
+FROM (
+  SELECT
+    `t0`.`client`,
+    `t0`.`search`,
+    `t0`.`phrase`,
+    `t0`.`us`,
+    `t0`.`clicked`,
+    `t0`.`is_first`,
+    `t0`.`before_clicked`,
+    `t0`.`before`,
+    `t0`.`rewords`,
+    COALESCE(
+      LAG(`t0`.`rewords`, 1) OVER (PARTITION BY `t0`.`client` ORDER BY `t0`.`us` ASC, `t0`.`search` ASC),
+      FALSE
+    )
+    AND NOT (
+      `t0`.`is_first`
+    ) AS `continued`
+  FROM `chains` AS `t0`
+) AS `t1`;
+
 SELECT
   *
 FROM (
@@ -1138,3 +1274,61 @@ FROM (
 ) AS `t16`
 ORDER BY
   `t16`.`query_id` ASC NULLS LAST;
+
+SELECT
+  *
+FROM (
+  SELECT
+    `t5`.`first` AS `query`,
+    `t6`.`second` AS `next_query`,
+    `t9`.`times`,
+    `t9`.`clients`,
+    `t9`.`satisfied`
+  FROM (
+    SELECT
+      *
+    FROM (
+      SELECT
+        `t2`.`before`,
+        `t2`.`phrase`,
+        COUNT(*) AS `times`,
+        COUNT(DISTINCT `t2`.`client`) AS `clients`,
+        COUNTIF(`t2`.`clicked` AND NOT (
+          `t2`.`before_clicked`
+        )) AS `satisfied`
+      FROM (
+        SELECT
+          *
+        FROM `chains` AS `t1`
+        WHERE
+          `t1`.`rewords`
+      ) AS `t2`
+      GROUP BY
+        1,
+        2
+    ) AS `t7`
+    WHERE
+      `t7`.`clients` >= 3
+  ) AS `t9`
+  INNER JOIN (
+    SELECT
+      `t0`.`phrase` AS `before`,
+      `t0`.`query` AS `first`
+    FROM `counted` AS `t0`
+    WHERE
+      `t0`.`reason` IS NULL
+  ) AS `t5`
+    ON `t9`.`before` = `t5`.`before`
+  INNER JOIN (
+    SELECT
+      `t0`.`phrase`,
+      `t0`.`query` AS `second`
+    FROM `counted` AS `t0`
+    WHERE
+      `t0`.`reason` IS NULL
+  ) AS `t6`
+    ON `t9`.`phrase` = `t6`.`phrase`
+) AS `t10`
+ORDER BY
+  `t10`.`query` ASC NULLS LAST,
+  `t10`.`next_query` ASC NULLS LAST;

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ibis
+import pyarrow as pa
 import pytest
 import sqlglot
 
@@ -27,6 +28,9 @@ GIVEN = {
     "phrases": {"phrase": "int64", "query": "string", "query_id": "string", "judged": "boolean", "personal_only": "boolean"},
     "spellings": {"text": "string", "phrase": "int64"}, "hidden": {"query": "string"},
 }  # fmt: skip
+
+
+REWORDED = pa.table({"before": pa.array([], pa.int64()), "phrase": pa.array([], pa.int64())})
 
 
 class WrittenWarehouse:
@@ -64,10 +68,11 @@ class WrittenWarehouse:
 
     def rows(self, relation: ibis.Table) -> list:
         self.statements.append(str(ibis.to_sql(relation, dialect="bigquery")))
-        return []
+        return [{"fate": None, "rows": 0}]
 
     def stream(self, relation: ibis.Table) -> list:
-        return self.rows(relation)
+        self.rows(relation)
+        return []
 
 
 def write_sql() -> str:
@@ -81,9 +86,13 @@ def write_sql() -> str:
     for method in ("estimated", "em", "swap"):
         warehouse.rows(propensity.place_clicks(warehouse.table("shown"), ExtractLogsConfig(propensity=method)))
     chain.count_interactions(warehouse, propensity.examine(warehouse, config))
+    chain.find_turns(warehouse, config, window)
+    warehouse.put("reworded", REWORDED)
+    chain.count_sessions(warehouse)
     for published in (chain.publish_events(warehouse), chain.publish_interactions(warehouse)):
         list(published)
     chain.publish_queries(warehouse, config)
+    chain.publish_reformulations(warehouse, config)
     return ";\n\n".join(warehouse.statements) + ";\n"
 
 

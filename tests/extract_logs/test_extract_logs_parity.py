@@ -43,7 +43,7 @@ TIMES = (
 )  # fmt: skip
 
 
-def make_log(seed: int, num_rows: int = 600) -> tuple[list[dict], list[dict]]:
+def make_log(seed: int, num_rows: int = 500) -> tuple[list[dict], list[dict]]:
     """Events and queries in which every hard value meets every other, with ties and repetitions."""
     rng = random.Random(seed)
     ids = [f"q{number}" for number in range(40)] + ["ß", "Q1", None]
@@ -117,9 +117,12 @@ def spark() -> Iterator[Any]:
     sql = pytest.importorskip("pyspark.sql", reason="pyspark is not installed (extra `spark`)")
     if shutil.which("java") is None:
         pytest.skip("no Java: PySpark cannot be compared (apt: openjdk-17-jre-headless)")
-    options = {"spark.ui.enabled": "false", "spark.sql.shuffle.partitions": "2", "spark.driver.bindAddress": "127.0.0.1"}
-    options |= {"spark.driver.host": "127.0.0.1", "spark.sql.execution.arrow.pyspark.enabled": "true"}
-    session = sql.SparkSession.builder.master("local[2]").config(map=options).getOrCreate()
+    options = {
+        "spark.ui.enabled": "false", "spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1",
+        "spark.sql.shuffle.partitions": "1", "spark.default.parallelism": "1", "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.adaptive.enabled": "false", "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    }  # fmt: skip
+    session = sql.SparkSession.builder.master("local[1]").config(map=options).getOrCreate()
     yield session
     session.stop()
 

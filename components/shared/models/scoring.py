@@ -33,7 +33,7 @@ def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(pooled, dim=-1)
 
 
-def grade_logits(cosines: np.ndarray, slope: float, offsets: Sequence[float]) -> np.ndarray:
+def grade_logits(cosines: np.ndarray, slope: float, offsets: Sequence[float] | np.ndarray) -> np.ndarray:
     """Adjacent-category logits [rows, grades], float32, from cosines [rows, 1]: grade g has slope x g x cosine + offset g.
 
     With a slope above 0 the expected gain rises with the cosine whenever gains rise with grades, so the order is the cosine's own

@@ -74,7 +74,7 @@ def test_lines_of_ubi(extract, size):
     rng = np.random.default_rng(5)
     lines, expected = _lines(rng, size, good, UBI_FAULTS)
     lines += [json.dumps(good(n)).encode() for n in range(size, size + 50)]
-    got = extract(lines, [search("q1", "red shoes")], date=DAY, max_quarantine_rows=50)
+    got = extract(lines, [search("q1", "red shoes")], date=DAY, max_quarantine_rows=50, bot_impressions=10**9)
     known = {"unknown_action": ["action"], IGNORED: ["ignored"], "empty_item": ["item"], "no_query_id": ["nobody"],
              "bad_position": ["place"], "bad_timestamp": ["time"], "unreadable": ["cut"]}  # fmt: skip
     _check(got, len(lines), expected, known | {"good": range(size, size + 50)})

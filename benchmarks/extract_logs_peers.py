@@ -43,7 +43,8 @@ def by_duckdb(log: Path, out: Path, threads: int, memory_limit_mib: int) -> None
           FROM read_parquet('{log}/ubi_events/*/*.parquet', hive_partitioning = false))
         WHERE query_id IS NOT NULL AND action IS NOT NULL AND item_id IS NOT NULL AND us IS NOT NULL AND position BETWEEN 1 AND 100000;
         CREATE TABLE searches AS SELECT query_id, unnest(max({{
-          us: epoch_us(TRY_CAST(timestamp AS TIMESTAMPTZ)), query: lower(trim(user_query)), client: client_id}})) FROM {queries} GROUP BY query_id;
+          us: epoch_us(TRY_CAST(timestamp AS TIMESTAMPTZ)), query: lower(trim(user_query)), client: client_id}}))
+          FROM {queries} GROUP BY query_id;
         CREATE TABLE phrases AS SELECT row_number() OVER () AS phrase, query FROM (SELECT DISTINCT query FROM searches);
         CREATE TABLE typed AS SELECT row_number() OVER (ORDER BY query_id) AS search, query_id, phrase, us, hidden(client) AS client
           FROM searches JOIN phrases USING (query);

@@ -42,8 +42,9 @@ def by_duckdb(log: Path, out: Path, threads: int, memory_limit_mib: int) -> None
                  event_attributes.position.ordinal AS position, epoch_us(TRY_CAST(timestamp AS TIMESTAMPTZ)) AS us
           FROM read_parquet('{log}/ubi_events/*/*.parquet', hive_partitioning = false))
         WHERE query_id IS NOT NULL AND action IS NOT NULL AND item_id IS NOT NULL AND us IS NOT NULL AND position BETWEEN 1 AND 100000;
-        CREATE TABLE searches AS SELECT query_id, unnest(max({{us: epoch_us(TRY_CAST(timestamp AS TIMESTAMPTZ)), query: lower(trim(user_query)),
-          client: client_id}})) FROM {queries} GROUP BY query_id;
+        CREATE TABLE searches AS SELECT query_id, unnest(max({{
+          us: epoch_us(TRY_CAST(timestamp AS TIMESTAMPTZ)), query: lower(trim(user_query)), client: client_id}}))
+          FROM {queries} GROUP BY query_id;
         CREATE TABLE phrases AS SELECT row_number() OVER () AS phrase, query FROM (SELECT DISTINCT query FROM searches);
         CREATE TABLE typed AS SELECT row_number() OVER (ORDER BY query_id) AS search, query_id, phrase, us, hidden(client) AS client
           FROM searches JOIN phrases USING (query);
@@ -89,7 +90,7 @@ def by_polars(log: Path, out: Path, threads: int) -> None:
     import polars as pl
 
     def us(name: str) -> pl.Expr:
-        return pl.col(name).str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", strict=False).cast(pl.Int64)
+        return pl.col(name).str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", strict=False).cast(pl.Int64)
 
     events, searches = (pl.scan_parquet(f"{log}/{name}/*/*.parquet", hive_partitioning=False) for name in ("ubi_events", "ubi_queries"))
     thing, place = pl.col("event_attributes").struct.field("object"), pl.col("event_attributes").struct.field("position")
@@ -193,7 +194,7 @@ def by_pandas(log: Path, out: Path) -> None:
 def _pandas_us(texts):
     import pandas as pd
 
-    return pd.to_datetime(texts, format="%Y-%m-%dT%H:%M:%SZ", errors="coerce", utc=True).astype("datetime64[us, UTC]").astype("int64")
+    return pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True).astype("datetime64[us, UTC]").astype("int64")
 
 
 def _hash(name: str) -> str:

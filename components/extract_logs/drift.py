@@ -13,7 +13,7 @@ from components.shared.errors import InputError
 ID, TIME, NUMBER, TEXT = ("text", "integer"), ("text", "integer", "float", "time"), ("text", "integer", "float"), ("text",)
 KINDS: Mapping[str, tuple[str, ...]] = {
     "query_id": ID, "client": ID, "session": ID, "item_id": ID, "time": TIME, "ordinal": NUMBER, "action": TEXT, "text": TEXT,
-    "message": TEXT, "application": TEXT, "params": ("list",), "items": ("list",),
+    "message": TEXT, "application": TEXT, "experiment": ID, "params": ("list",), "items": ("list",),
 }  # fmt: skip
 INSIDE = ("struct", "text", "null")  # what a dotted path can lead through; text is JSON
 

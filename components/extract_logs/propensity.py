@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import ibis
 import numpy as np
+import pyarrow as pa
 
 from components.extract_logs.click_model import PlacedCounts, fit_click_model
 from components.extract_logs.columns import _
@@ -51,7 +52,7 @@ def place_clicks(shown: ibis.Table, config: ExtractLogsConfig) -> ibis.Table:
     by_query = config.propensity == "swap"
     shown = shown.filter(_.seen, _.position <= NUM_ESTIMATED, *([_.experiment == config.propensity_bucket] if by_query else []))
     group = ["phrase"] if by_query else ["phrase", "item_id"]
-    placed = shown.group_by(*group, "position").agg(impressions=_.count(), clicks=_.clicked.sum().cast("int64"))
+    placed = shown.group_by(*group, "position").agg(impressions=_.count(), clicks=_.clicked.sum())
     one = ibis.window(group_by=group)
     totals = placed.mutate(top=_.position.min().over(one), in_all=_.impressions.sum().over(one), clicked=_.clicks.sum().over(one))
     if config.propensity == "em":
@@ -77,7 +78,8 @@ def count_placed(warehouse: Warehouse, config: ExtractLogsConfig) -> PlacedCount
             f"recipe section 'logs': propensity 'swap' finds no click in searches of propensity_bucket '{config.propensity_bucket}'; "
             f"experiments of this log: {', '.join(row['experiment'] for row in found[:9]) or 'none'}; name the shuffled one, or use 'em'"
         )
-    return PlacedCounts(*(table[name].to_numpy() for name in ("number", "position", "impressions", "clicks")))
+    # an engine may sum into wider numbers than Ibis says
+    return PlacedCounts(*(table[name].cast(pa.int64()).to_numpy() for name in ("number", "position", "impressions", "clicks")))
 
 
 def estimate(counts: PlacedCounts, config: ExtractLogsConfig) -> Examination:

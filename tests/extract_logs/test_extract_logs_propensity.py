@@ -27,9 +27,10 @@ def _examine(shown: pa.Table, propensity_method: str = "estimated", **settings: 
 
 def _shown(phrase: Any, position: Any, clicked: Any, item: Any = None, experiment: Any = None) -> pa.Table:
     num = len(phrase)
-    columns = {"phrase": phrase, "item_id": ["i"] * num if item is None else item, "position": np.asarray(position, np.int32)}
+    items = pa.array(["i"] * num if item is None else [str(one) for one in item], pa.string())
+    columns = {"phrase": np.asarray(phrase, np.int64), "item_id": items, "position": np.asarray(position, np.int32)}
     named = pa.array([None] * num if experiment is None else experiment, pa.string())
-    return pa.table({**columns, "clicked": np.asarray(clicked, bool), "seen": [True] * num, "experiment": named})
+    return pa.table({**columns, "clicked": np.asarray(clicked, bool), "seen": np.ones(num, bool), "experiment": named})
 
 
 def test_one_pair_by_hand():

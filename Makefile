@@ -14,6 +14,7 @@ SET ?=
 TORCH_INDEX ?=
 PROFILE ?= laptop
 PORT ?= 5000
+WORKERS ?= 2
 CRON ?=
 TIME_ZONE ?=
 
@@ -43,8 +44,9 @@ run: $(STAMP) ## run the whole pipeline here, on a made-up shop or on DATA=folde
 	@$(BIN)/python -m pipelines run --recipe $(RECIPE) $(if $(DATA),--data '$(DATA)') $(if $(DATE),--date $(DATE)) \
 		$(if $(WORKSPACE),--workspace '$(WORKSPACE)') $(foreach one,$(SET),--set '$(one)')
 
-test: $(STAMP) ## all tests that need no GPU and no service
-	@$(BIN)/python -m pytest
+# files of tests share two processes, one thread each: twice the threads on the same cores only wait for each other
+test: $(STAMP) ## all tests that need no GPU and no service (WORKERS=2 processes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 nightly: $(STAMP) ## the long tests
 	@$(BIN)/python -m pytest -m nightly

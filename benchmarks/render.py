@@ -47,8 +47,24 @@ def run_times() -> str:
 
 def extract_logs() -> str:
     record = load("extract_logs")
-    columns = ("events", "seconds", "cpu_seconds", "events_per_second", "peak_rss_mib")
-    return machine_line(record) + "\n\n" + table(list(columns), [[f"{run[name]:,}" for name in columns] for run in record["result"]])
+    columns = ("seconds", "cpu_seconds", "peak_rss_mib")
+    rows = [
+        [f"{run['events']:,}", way, *(f"{one[name]:,}" for name in columns), f"{run['seconds'] / one['seconds']:.2f}"]
+        for run in record["result"]
+        for way, one in {"extract_logs": run, **run["peers"]}.items()
+    ]
+    header = ["events", "way", "seconds", "CPU seconds", "peak memory, MiB", "time of extract_logs over its"]
+    growth = [f"{run['events']:,}: {run['growth_exponent']}" for run in record["result"] if "growth_exponent" in run]
+    return f"{machine_line(record)}\n\n{table(header, rows)}\n\nGrowth exponent from the size before: {', '.join(growth)}."
+
+
+def bots() -> str:
+    record = load("bots")
+    rows = [
+        [f"{one['bot_share']:.0%}", f"{one['bot_searches']:,}", *(f"{one[name]:.2f}" for name in ("recall", "precision", "people_lost"))]
+        for one in record["result"]
+    ]
+    return table(["bots", "searches of bots", "recall", "precision", "people lost"], rows)
 
 
 def score_pairs() -> str:
@@ -175,6 +191,7 @@ def esci_differences(systems: tuple[str, ...] = ("cross_encoder", "bi_encoder"))
 PARTS = {
     "run-output": run_output,
     "run-times": run_times,
+    "bots": bots,
     "extract-logs": extract_logs,
     "score-pairs": score_pairs,
     "kfp-overhead": kfp_overhead,

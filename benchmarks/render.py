@@ -42,7 +42,8 @@ def run_times() -> str:
     steps = [[name, *(f"{run['steps'][name]:.1f}" for run in runs)] for name in runs[0]["steps"]]
     whole = ["**all**", *(f"**{run['seconds']:.1f}**" for run in runs)]
     reused = ["steps reused", *(f"{run['num_reused']} of {len(run['steps'])}" for run in runs)]
-    return machine_line(record) + "\n\n" + table(["step", "first run, s", "second, s", "third, s"], [*steps, whole, reused])
+    memory = ["peak memory of all processes, MiB", *(f"{run['peak_mib']:,}" for run in runs)]
+    return machine_line(record) + "\n\n" + table(["step", "first run, s", "second, s", "third, s"], [*steps, whole, reused, memory])
 
 
 def extract_logs() -> str:

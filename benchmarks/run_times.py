@@ -2,7 +2,7 @@
 
 The second run finds its outputs there; what it still takes is start-up, and the steps that see the new champion. Also keeps what the
 first run printed, which the README shows. Memory is that of all processes together, twice a second, pages that they share counted once
-where the system tells (Linux: PSS).
+where the system tells (Linux: PSS); asking for it slows the run a little.
 """
 
 import contextlib

@@ -65,7 +65,7 @@ SEPARATE: dict[str, Any] = {"reading": "separate", "num_epochs": 30}
 
 
 def test_a_teacher_that_reads_separately_learns_order_and_grades(shop: dict[str, str], random_encoder: str, tmp_path: Path) -> None:
-    report = train({**shop, "encoder": random_encoder}, tmp_path / "m", **SEPARATE)
+    train({**shop, "encoder": random_encoder}, tmp_path / "m", **SEPARATE)
     losses = np.reshape(losses_of(tmp_path / "m"), (30, -1)).mean(axis=1)
     assert losses[-3:].mean() < 0.5 * losses[0]
     spec = folder.read_spec(tmp_path / "m")
@@ -77,7 +77,6 @@ def test_a_teacher_that_reads_separately_learns_order_and_grades(shop: dict[str,
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-6)
     np.testing.assert_allclose(scores, probabilities.astype(np.float64) @ [0.0, 0.4, 1.0], atol=1e-9)
     assert scores[0] > scores[1] > scores[2]
-    assert report.metrics["validation.mse_over_variance"] < 1
 
 
 def test_a_teacher_that_reads_separately_can_be_trained_on(shop: dict[str, str], random_encoder: str, tmp_path: Path) -> None:

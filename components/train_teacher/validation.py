@@ -13,6 +13,7 @@ from components.shared.models.inputs import model_texts
 from components.shared.models.scoring import Scorer
 from components.shared.training import Curve
 from components.train_teacher.examples import Tables
+from components.train_teacher.similarity import cross_fitted
 
 
 def grade_metrics(probabilities: np.ndarray, grades: np.ndarray, gains: np.ndarray) -> dict[str, float]:
@@ -51,15 +52,26 @@ def order_metrics(scores: np.ndarray, truth: np.ndarray, query_ids: np.ndarray) 
 
 
 def validate(model: str, tables: Tables, precision: str) -> dict[str, float]:
-    """Metrics of the saved model on the held-out queries, under `validation.`; empty without such queries."""
+    """Metrics of the saved model on the held-out queries, under `validation.`; empty without such queries.
+
+    Grades of a teacher that reads separately were fitted to these very queries: its figures about grades are cross-fitted (and absent
+    where only one query is held out).
+    """
     pairs: pa.Table = tables.validation
     if not len(pairs):
         return {}
     scorer = Scorer(model, precision=precision)
     texts = model_texts(scorer.spec, pairs, tables.queries, tables.items, tables.neighbors)
-    probabilities, grades, gains = scorer.probabilities(*texts), pairs["grade"].to_numpy(), np.asarray(scorer.spec.gains)
-    found = {**grade_metrics(probabilities, grades, gains), "pairs": float(len(pairs))}
-    found |= order_metrics(probabilities @ gains, np.asarray(tables.card.gains())[grades], pairs["query_id"].to_numpy())
+    grades, query_ids, gains = pairs["grade"].to_numpy(), pairs["query_id"].to_numpy(), np.asarray(scorer.spec.gains)
+    if scorer.spec.reads_jointly():
+        probabilities = scorer.probabilities(*texts)
+        order = probabilities @ gains
+    else:
+        order = scorer.cosines(*texts)[:, 0].astype(np.float64)
+        probabilities = cross_fitted(order, grades, query_ids, len(gains))
+    found = {"pairs": float(len(pairs)), **order_metrics(order, np.asarray(tables.card.gains())[grades], query_ids)}
+    if len(probabilities):
+        found |= grade_metrics(probabilities, grades, gains)
     return {f"validation.{name}": value for name, value in found.items()}
 
 

@@ -65,7 +65,8 @@ SEPARATE: dict[str, Any] = {"reading": "separate", "num_epochs": 30}
 
 
 def test_a_teacher_that_reads_separately_learns_order_and_grades(shop: dict[str, str], random_encoder: str, tmp_path: Path) -> None:
-    train({**shop, "encoder": random_encoder}, tmp_path / "m", **SEPARATE)
+    report = train({**shop, "encoder": random_encoder}, tmp_path / "m", **SEPARATE)
+    assert report.metrics["validation.mse_over_variance"] < 0.9
     losses = np.reshape(losses_of(tmp_path / "m"), (30, -1)).mean(axis=1)
     assert losses[-3:].mean() < 0.5 * losses[0]
     spec = folder.read_spec(tmp_path / "m")

@@ -69,9 +69,12 @@ class Scorer:
         """Raw output [rows, labels], float32; the cosine of the two texts [rows, 1] for models that read them separately, grades apart."""
         if self.spec.reads_jointly():
             return self._run([left, right], self.spec.num_labels(), self._joint)
-        one, two = self._embed(left), self._embed(right)
-        cosines = np.einsum("nd,nd->n", one, two)[:, None]
+        cosines = self.cosines(left, right)
         return grade_logits(cosines, self.spec.slope, self.spec.offsets) if self.spec.offsets else cosines
+
+    def cosines(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
+        """[rows, 1], float32, of a model that reads the two texts separately."""
+        return np.einsum("nd,nd->n", self._embed(left), self._embed(right))[:, None]
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
         distinct, back = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)

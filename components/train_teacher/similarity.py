@@ -58,7 +58,7 @@ def fit_grades(cosines: np.ndarray, grades: np.ndarray, num_grades: int) -> tupl
 
 
 def cross_fitted(cosines: np.ndarray, grades: np.ndarray, query_ids: np.ndarray, num_grades: int) -> np.ndarray:
-    """Probability of each grade [pairs, grades] of every pair by grades that were fitted to other queries; one query alone has none: [0, 0].
+    """Probability of each grade [pairs, grades] of every pair by grades fitted to other queries; one query alone has none: [0, 0].
 
     A model's own grades are fitted to all of these queries, so on them they would flatter. Queries are dealt into CROSS_FIT_PARTS parts and
     each part is predicted by the fit of the others (cross-fitting: Chernozhukov et al. 2018, Double/debiased machine learning, section 3).

@@ -175,10 +175,11 @@ def decay_groups(named: dict[str, torch.nn.Parameter], weight_decay: float) -> l
 
 @dataclass
 class Curve:
-    """What a fit did: loss of every step, pairs shown and seconds spent (over all its lives)."""
+    """What a fit did: loss of every step, pairs and tokens shown and seconds spent (over all its lives)."""
 
     losses: list[float] = field(default_factory=list)
     num_pairs: int = 0
+    num_tokens: int = 0
     seconds: float = 0.0
     epoch: int = 0
     position: int = 0
@@ -186,11 +187,16 @@ class Curve:
     def pairs_per_second(self) -> float:
         return self.num_pairs / max(self.seconds, 1e-9)
 
+    def tokens_per_second(self) -> float:
+        return self.num_tokens / max(self.seconds, 1e-9)
+
     def metrics(self, window: int = 20) -> dict[str, float]:
-        """Final loss (mean of the last `window` steps), steps, pairs, seconds, pairs per second."""
+        """Final loss (mean of the last `window` steps), steps, pairs, tokens where they were counted, seconds, and both per second."""
         last = float(np.mean(self.losses[-window:])) if self.losses else 0.0
-        return {"loss.last": last, "num_steps": len(self.losses), "num_pairs": self.num_pairs, "training_seconds": self.seconds,
-                "pairs_per_second": self.pairs_per_second()}  # fmt: skip
+        found = {"loss.last": last, "num_steps": len(self.losses), "num_pairs": self.num_pairs, "training_seconds": self.seconds,
+                 "pairs_per_second": self.pairs_per_second()}  # fmt: skip
+        tokens = {"num_tokens": self.num_tokens, "tokens_per_second": self.tokens_per_second()}
+        return found | (tokens if self.num_tokens else {})
 
 
 class Checkpoints:
@@ -235,6 +241,8 @@ def fit(
     precision: str = "fp32",
     seed: int = 0,
     size_of: Callable[[Any], int] = len,
+    tokens_of: Callable[[Any], int] | None = None,
+    utilisation: Callable[[float], float] | None = None,
     tracker: Tracker | None = None,
     log_steps: int = 20,
     on_step: Callable[[int], None] | None = None,
@@ -248,7 +256,8 @@ def fit(
         batches_of_epoch: epoch number (from 0) -> its batches; the same number must give the same batches. Rows rather than tensors
             make skipping on resume cheap.
         loss_of: (model, batch) -> mean loss of the batch; called under autocast when `precision` is bf16.
-        size_of: pairs in a batch, for the pairs/s that are logged.
+        size_of, tokens_of: pairs and tokens in a batch, for the speeds that are logged.
+        utilisation: tokens/s -> share of the hardware's peak, logged beside them.
         on_step: called with the number of steps done, after the checkpoint of that step.
         checkpoints: where to resume from and, every `checkpoint_steps` steps (0: never), save to.
 
@@ -258,7 +267,7 @@ def fit(
     stepper = stepper or AdamWStepper(model, weight_decay=weight_decay, max_grad_norm=max_grad_norm)
     checkpoints = checkpoints or Checkpoints("")
     curve = _resume(stepper, checkpoints, num_steps)
-    progress = _Progress(tracker or NullTracker(), curve, num_steps, log_steps)
+    progress = _Progress(tracker or NullTracker(), curve, num_steps, log_steps, utilisation)
     autocast = torch.autocast(next(model.parameters()).device.type, torch.bfloat16, enabled=resolve_precision(precision) == "bf16")
     model.train()
     for batch in _batches(batches_of_epoch, curve, num_steps - len(curve.losses)):
@@ -273,7 +282,7 @@ def fit(
                 f"training stopped at step {step} of {num_steps}: loss {value}, gradient norm {norm}; lower learning_rate "
                 f"(now {learning_rate:g}) or use precision fp32; the last checkpoint is unharmed"
             )
-        progress.add(value, size_of(batch), rate)
+        progress.add(value, norm, size_of(batch), tokens_of(batch) if tokens_of else 0, rate)
         if checkpoints.uri and checkpoint_steps and step % checkpoint_steps == 0 and step < num_steps:
             checkpoints.save(curve, stepper.tensors())
         if on_step:
@@ -311,20 +320,29 @@ def _batches(batches_of_epoch: Callable[[int], Iterable[Any]], curve: Curve, wan
 class _Progress:
     """Keeps the curve and tells it: to the tracker as metrics, to the log with speed and the time that is left."""
 
-    def __init__(self, tracker: Tracker, curve: Curve, num_steps: int, log_steps: int) -> None:
+    def __init__(
+        self, tracker: Tracker, curve: Curve, num_steps: int, log_steps: int, utilisation: Callable[[float], float] | None
+    ) -> None:
         self.tracker, self.curve, self.num_steps, self.log_steps = tracker, curve, num_steps, max(1, log_steps)
+        self.utilisation = utilisation
         self.clock = time.monotonic()
 
-    def add(self, loss: float, num_pairs: int, rate: float) -> None:
+    def add(self, loss: float, norm: float, num_pairs: int, num_tokens: int, rate: float) -> None:
         curve, now = self.curve, time.monotonic()
         curve.losses.append(loss)
         curve.num_pairs += num_pairs
+        curve.num_tokens += num_tokens
         curve.seconds += now - self.clock
         self.clock = now
         step = len(curve.losses)
         if step % self.log_steps and step != self.num_steps:
             return
         mean = float(np.mean(curve.losses[-self.log_steps :]))
-        speed, left = curve.pairs_per_second(), curve.seconds / step * (self.num_steps - step)
-        self.tracker.metrics({"loss": mean, "learning_rate": rate, "pairs_per_second": speed}, step=step)
-        logger.info("step %d/%d loss %.4f, %.0f pairs/s, %.0f s left", step, self.num_steps, mean, speed, left)
+        values = {"loss": mean, "learning_rate": rate, "gradient_norm": norm, "pairs_per_second": curve.pairs_per_second()}
+        if curve.num_tokens:
+            values["tokens_per_second"] = curve.tokens_per_second()
+        if curve.num_tokens and self.utilisation:
+            values["utilisation"] = self.utilisation(curve.tokens_per_second())
+        self.tracker.metrics(values, step=step)
+        left = curve.seconds / step * (self.num_steps - step)
+        logger.info("step %d/%d loss %.4f, %.0f pairs/s, %.0f s left", step, self.num_steps, mean, curve.pairs_per_second(), left)

@@ -46,6 +46,7 @@ class TrainTeacherConfig(StepConfig):
     batch_tokens: int = Field(2048, ge=64, description="Tokens of a batch over all processes, padding included.")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="'auto' is bf16 where the hardware has it, else fp32.")
     lora_rank: int = Field(0, ge=0, description="Rank of LoRA adapters on all linear layers, merged when saved; 0 trains all weights.")
+    freeze_backbone: bool = Field(False, description="Train the head alone: a quick baseline for a backbone that embeds well already.")
     activation_checkpointing: bool = Field(False, description="Compute activations twice to hold fewer of them in memory.")
     num_processes: int = Field(1, ge=1, description="Processes on this machine; more than one trains with DeepSpeed.")
     zero_stage: int = Field(0, ge=0, le=3, description="DeepSpeed ZeRO stage; with several processes 0 means plain data parallelism.")
@@ -58,6 +59,12 @@ class TrainTeacherConfig(StepConfig):
     def _batches_reach_all(self) -> Self:
         if self.batch_size and self.batch_size < self.num_processes:
             raise ValueError(f"batch_size {self.batch_size} is smaller than num_processes {self.num_processes}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_train_less(self) -> Self:
+        if self.freeze_backbone and (self.lora_rank or self.reading == "separate"):
+            raise ValueError("freeze_backbone leaves only the head to train; set lora_rank 0 and reading 'joint'")
         return self
 
     @model_validator(mode="after")

@@ -17,7 +17,8 @@ from components.shared.tracking import Tracker
 from components.shared.training import Curve
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources, Tables, read_tables
-from components.train_teacher.fine_tuning import World, fine_tune, teacher_spec
+from components.train_teacher.fine_tuning import World, fine_tune
+from components.train_teacher.network import teacher_spec
 from components.train_teacher.validation import curve_plot, validate
 
 logger = logging.getLogger(__name__)

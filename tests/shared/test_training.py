@@ -1,5 +1,6 @@
 """The optimisation loop: schedule, batches, resume, non-finite losses."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -201,3 +202,17 @@ def test_encoded_rows_are_cut_and_padded_to_the_longest_of_their_batch() -> None
     assert batch["input_ids"].shape == (2, 8)
     assert batch["attention_mask"][0].tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
     assert batch["token_type_ids"][0].tolist()[:5] == [0, 0, 0, 1, 1]
+
+
+def test_what_a_step_says_of_itself(tmp_path: Path) -> None:
+    spool = tmp_path / "spool.jsonl"
+    model = torch.nn.Linear(2, 1, bias=False)
+    # d/dw of w . (3, 4) is (3, 4), of length 5, in both steps
+    fit(model, lambda _: [0, 0], lambda m, _: m(torch.tensor([[3.0, 4.0]])).sum(), num_steps=2, learning_rate=0.1, max_grad_norm=100.0,
+        size_of=lambda _: 3, tokens_of=lambda _: 7, utilisation=lambda speed: speed / 10, log_steps=1,
+        tracker=SpoolTracker(spool, "s"))  # fmt: skip
+    said = [json.loads(line)["values"] for line in spool.read_text().splitlines()]
+    assert [one["s.gradient_norm"] for one in said] == pytest.approx([5.0, 5.0])
+    for one in said:
+        assert one["s.tokens_per_second"] == pytest.approx(one["s.pairs_per_second"] * 7 / 3)
+        assert one["s.utilisation"] == pytest.approx(one["s.tokens_per_second"] / 10)

@@ -19,7 +19,7 @@ from components.shared.models import folder
 from components.shared.models.scoring import Scorer
 from components.shared.tracking import NullTracker, SpoolTracker
 from components.shared.training import Checkpoints, Curve
-from components.train_teacher import fine_tuning
+from components.train_teacher import fine_tuning, network
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.step import run
 from components.train_teacher.validation import curve_plot, grade_metrics, order_metrics
@@ -125,8 +125,8 @@ def test_a_killed_training_goes_on(shop: dict[str, str], tmp_path: Path, monkeyp
     assert max(float((one[key] - other[key]).abs().max()) for key in one) < 1e-6
 
 
-@pytest.mark.parametrize("lora_rank", [0, 4])
-def test_a_decoder_trains_whole_or_through_lora(shop: dict[str, str], tmp_path: Path, lora_rank: int) -> None:
+@pytest.mark.parametrize(("lora_rank", "precision"), [(0, "fp32"), (4, "fp32"), (4, "bf16")])
+def test_a_decoder_trains_whole_or_through_lora(shop: dict[str, str], tmp_path: Path, lora_rank: int, precision: str) -> None:
     tokenizer = folder.load_tokenizer(Path(shop["encoder"]))
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
@@ -134,14 +134,15 @@ def test_a_decoder_trains_whole_or_through_lora(shop: dict[str, str], tmp_path: 
     decoder = str(tmp_path / "decoder")
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
     folder.save(decoder, backbone, tokenizer, folder.ModelSpec("encoder", 64))
-    train({**shop, "encoder": decoder}, tmp_path / "m", lora_rank=lora_rank, num_epochs=8)
+    train({**shop, "encoder": decoder}, tmp_path / "m", lora_rank=lora_rank, precision=precision, num_epochs=8)
     losses = losses_of(tmp_path / "m")
     assert np.mean(losses[-4:]) < 0.9 * np.mean(losses[:2])
     saved = load_file(tmp_path / "m" / "model.safetensors")
     assert not [name for name in saved if "lora" in name]
-    changed = (saved["model.layers.0.self_attn.q_proj.weight"] - backbone.layers[0].self_attn.q_proj.weight).abs().max()
-    assert changed > 1e-4  # adapters were merged into the weights
-    embeddings = torch.equal(saved["model.embed_tokens.weight"], backbone.embed_tokens.weight)
+    kept = torch.float32 if precision == "fp32" else torch.bfloat16
+    changed = saved["model.layers.0.self_attn.q_proj.weight"] - backbone.layers[0].self_attn.q_proj.weight.to(kept)
+    assert changed.abs().max() > 1e-4  # adapters were merged into the weights
+    embeddings = torch.equal(saved["model.embed_tokens.weight"], backbone.embed_tokens.weight.to(kept))
     assert embeddings == (lora_rank > 0)
 
 
@@ -174,7 +175,7 @@ def test_two_processes_go_on_from_the_checkpoint_of_one(
     still_shop: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int, lora_rank: int
 ) -> None:
     settings: dict[str, Any] = {"batch_size": 32, "checkpoint_steps": 3, "lora_rank": lora_rank}
-    monkeypatch.setattr(fine_tuning, "LORA_DROPOUT", 0.0)
+    monkeypatch.setattr(network, "LORA_DROPOUT", 0.0)
     train(still_shop, tmp_path / "whole", **settings)
 
     def stop(self: Checkpoints, curve: Curve, tensors: dict[str, torch.Tensor], save: Any = Checkpoints.save) -> None:

@@ -1,0 +1,147 @@
+"""What a training costs, counted before it starts: arithmetic, memory and time."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from components.shared.models.scoring import resolve_precision
+from components.train_teacher.config import TrainTeacherConfig
+
+GEMM_SIDE = {"cpu": 1024, "cuda": 8192}
+GEMM_ROUNDS = 4
+USUAL_UTILISATION = 0.35  # of the peak; what well-kept trainers reach on long prompts (PaLM, arXiv 2204.02311, table 3: 21 to 46 %)
+MOMENT_BYTES, MASTER_BYTES = 8, 4
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a network. `multiplied` leaves out embeddings, which are looked up; `kept_per_token` is what one layer keeps of a token
+    for the backward pass, in numbers."""
+
+    parameters: int
+    trained: int
+    multiplied: int
+    layers: int
+    hidden: int
+    kept_per_token: int
+
+    @staticmethod
+    def of(network: torch.nn.Module, settings: Any) -> "Shape":
+        """Args: settings: the network's Hugging Face config."""
+        embeddings = {id(module.weight) for module in network.modules() if isinstance(module, torch.nn.Embedding)}
+        # ZeRO-3 leaves an empty tensor in place of a weight that is shared out
+        sizes = [
+            (getattr(value, "ds_numel", value.numel()), value.requires_grad, id(value) in embeddings) for value in network.parameters()
+        ]
+        heads, hidden = settings.num_attention_heads, settings.hidden_size
+        width = getattr(settings, "head_dim", None) or hidden // heads
+        key_heads = getattr(settings, "num_key_value_heads", None) or heads
+        return Shape(
+            parameters=sum(size for size, _, _ in sizes),
+            trained=sum(size for size, trained, _ in sizes if trained),
+            multiplied=sum(size for size, _, is_looked_up in sizes if not is_looked_up),
+            layers=settings.num_hidden_layers,
+            hidden=hidden,
+            kept_per_token=12 * hidden + 4 * (heads + key_heads) * width + 4 * settings.intermediate_size,
+        )
+
+    def flops_per_token(self, mean_tokens: float) -> float:
+        """Of forward and backward pass: 2 per weight forward, 2 for the inputs' gradients and 2 per trained weight, plus attention over
+        `mean_tokens` (PaLM, arXiv 2204.02311, appendix B). What checkpointing computes twice is not counted, so shares of the peak are
+        model FLOPs utilisation."""
+        trained = min(self.trained, self.multiplied)
+        return 4 * self.multiplied + 2 * trained + 12 * self.layers * self.hidden * mean_tokens
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one training: memory of one device in bytes, tokens of the whole, FLOPs of one token, peak in FLOP/s of one device."""
+
+    weights: float
+    gradients: float
+    optimizer: float
+    activations: float
+    num_tokens: float
+    flops_per_token: float
+    num_devices: int
+    peak: float
+
+    @property
+    def memory(self) -> float:
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+    @property
+    def hours(self) -> float:
+        """At USUAL_UTILISATION of the peak of all devices."""
+        return self.num_tokens * self.flops_per_token / (self.peak * self.num_devices * USUAL_UTILISATION) / 3600
+
+    def utilisation(self, tokens_per_second: float) -> float:
+        """Share of the devices' peak that was useful work."""
+        return tokens_per_second * self.flops_per_token / (self.peak * self.num_devices)
+
+    def sentence(self) -> str:
+        parts = {"weights": self.weights, "gradients": self.gradients, "optimizer": self.optimizer, "activations": self.activations}
+        memory = ", ".join(f"{name} {_size(value)}" for name, value in parts.items())
+        time_left = f"{self.hours:.1f} h" if self.hours >= 1 else f"{max(1, math.ceil(self.hours * 60))} min"
+        return (
+            f"estimate: {_size(self.memory)} a device ({memory}), {self.num_tokens / 1e6:.3g} M tokens, "
+            f"{time_left} on {self.num_devices} at {USUAL_UTILISATION:.0%} of {self.peak / 1e12:.3g} TFLOP/s"
+        )
+
+
+def estimate(shape: Shape, config: TrainTeacherConfig, *, num_tokens: float, mean_tokens: float, peak: float) -> Estimate:
+    """Memory follows ZeRO (arXiv 1910.02054, section 3): each stage shares out one more of optimizer state, gradients and weights.
+
+    One process keeps float32 weights where they are trained and bf16 copies while autocast runs; DeepSpeed keeps bf16 weights and a
+    float32 master in the optimizer. Activations are of a batch of `batch_tokens`, or of `batch_size` mean prompts.
+    """
+    half = resolve_precision(config.precision) == "bf16"
+    number, frozen = (2 if half else 4), shape.parameters - shape.trained
+    devices, stage = config.num_processes, config.zero_stage
+    share = [1.0] * 3
+    if config.distributed():
+        share = [1 / devices if stage >= at else 1.0 for at in (1, 2, 3)]  # optimizer state, gradients, weights
+        weights, gradients = number * shape.parameters, number * shape.trained
+        optimizer = (MOMENT_BYTES + MASTER_BYTES) * shape.trained
+    else:
+        weights = number * frozen + (4 + 2 * half) * shape.trained
+        gradients, optimizer = 4 * shape.trained, MOMENT_BYTES * shape.trained
+    rows = config.batch_size * mean_tokens if config.batch_size else config.batch_tokens
+    layer = shape.kept_per_token * number
+    kept = shape.layers * shape.hidden * number + layer if config.activation_checkpointing else shape.layers * layer
+    return Estimate(
+        weights * share[2], gradients * share[1], optimizer * share[0], kept * rows / devices,
+        num_tokens, shape.flops_per_token(mean_tokens), devices, peak,
+    )  # fmt: skip
+
+
+def measured_peak(device: torch.device, precision: str) -> float:
+    """FLOP/s of a large matrix product on `device`: the best of a few, which take well under a second."""
+    side = GEMM_SIDE[device.type]
+    dtype = torch.bfloat16 if resolve_precision(precision) == "bf16" else torch.float32
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    best = math.inf
+    for _ in range(GEMM_ROUNDS):
+        _wait(device)
+        started = time.perf_counter()
+        torch.matmul(left, right)
+        _wait(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * side**3 / best
+
+
+def device_memory(device: torch.device) -> int:
+    """Bytes of the device; 0 where that says nothing, as on CPUs."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _size(value: float) -> str:
+    return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"

@@ -1,0 +1,98 @@
+"""The teacher's network: a classifier over the grades or a reader of single texts, how much of it learns, and its folder."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from components.shared.errors import InputError
+from components.shared.models import folder
+from components.shared.models.scoring import resolve_precision
+from components.train_teacher import targets
+from components.train_teacher.config import TrainTeacherConfig
+from components.train_teacher.similarity import SeparateReader
+
+LORA_DROPOUT = 0.05
+
+
+def teacher_spec(path: Path, config: TrainTeacherConfig, gains: list[float]) -> folder.ModelSpec:
+    """What the trained folder will say of itself.
+
+    Raises:
+        InputError: when the encoder cannot read `max_tokens`, or is no encoder.
+    """
+    given = folder.read_spec(path)
+    if given.kind not in ("encoder", "teacher"):
+        raise InputError(f"encoder '{path}' is a {given.kind}; a teacher starts from an encoder (or from another teacher)")
+    if config.reading == "separate" and given.kind != "encoder" and not given.offsets:
+        raise InputError(f"key 'reading': '{path}' is a {given.kind} that reads jointly; set 'joint', or start from an encoder")
+    limit = folder.AutoConfig.from_pretrained(path, trust_remote_code=False).max_position_embeddings
+    if config.max_tokens > limit:
+        raise InputError(f"key 'max_tokens' = {config.max_tokens}: the encoder '{path}' reads at most {limit} tokens; lower it")
+    return folder.ModelSpec(
+        "teacher",
+        config.max_tokens,
+        gains=targets.folded_gains(gains, config.folding),
+        num_neighbors=config.num_neighbors,
+        source=given.source,
+    )
+
+
+def build_network(path: Path, spec: folder.ModelSpec, config: TrainTeacherConfig) -> Any:
+    """The classifier with a head drawn from `config.seed`, wrapped in LoRA adapters or with a frozen backbone where asked for."""
+    torch.manual_seed(config.seed)
+    if config.reading == "separate":
+        network = SeparateReader(folder.load_model(path, replace(spec, kind="encoder")))
+    else:
+        network = folder.load_model(path, spec)
+    return ready_to_learn(network, config)
+
+
+def ready_to_learn(network: Any, config: TrainTeacherConfig) -> Any:
+    """The network with adapters, frozen weights and checkpointing as configured."""
+    if config.activation_checkpointing:
+        backbone: Any = getattr(network, "network", network)
+        backbone.gradient_checkpointing_enable()
+        backbone.enable_input_require_grads()
+    if config.freeze_backbone:
+        for name, value in network.named_parameters():
+            value.requires_grad_(not name.startswith(f"{network.base_model_prefix}.") or ".pooler." in name)
+    if config.lora_rank:
+        network = _with_adapters(network, config)
+    if not config.distributed() and resolve_precision(config.precision) == "bf16":
+        for value in network.parameters():  # what learns stays float32: AdamW's steps are smaller than bf16 can hold
+            value.data = value.data.to(torch.float32 if value.requires_grad else torch.bfloat16)
+    return network
+
+
+def _with_adapters(network: Any, config: TrainTeacherConfig) -> Any:
+    from peft import LoraConfig, TaskType, get_peft_model  # noqa: PLC0415 - loads slowly and only LoRA needs it
+
+    adapters = LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=config.lora_rank,
+        lora_alpha=2 * config.lora_rank,
+        lora_dropout=LORA_DROPOUT,
+        target_modules="all-linear",
+    )
+    # adapters in another dtype than the head break ZeRO-3's flat buffers (deepspeed#8072)
+    return get_peft_model(network, adapters, autocast_adapter_dtype=False)
+
+
+def rebuild(path: Path, spec: folder.ModelSpec, config: TrainTeacherConfig, weights: dict[str, torch.Tensor]) -> Any:
+    """The network again, whole and in this process, from the encoder and the trained weights that were gathered."""
+    network = build_network(path, spec, config)
+    named = dict(network.named_parameters())
+    with torch.no_grad():
+        for key, value in weights.items():
+            if key.startswith("weights/"):
+                named[key.removeprefix("weights/")].copy_(value)
+    return network
+
+
+def export(model: str, network: Any, tokenizer: Any, spec: folder.ModelSpec) -> None:
+    """Write the model folder, with adapters merged into the weights."""
+    network = getattr(network, "network", network) if spec.offsets else network
+    whole = network.merge_and_unload() if hasattr(network, "merge_and_unload") else network
+    folder.save(model, whole.cpu(), tokenizer, spec)

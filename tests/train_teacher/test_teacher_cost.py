@@ -1,0 +1,103 @@
+"""What a training costs: counts and memory against values worked by hand."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForSequenceClassification
+
+from components.train_teacher import fine_tuning
+from components.train_teacher.config import TrainTeacherConfig
+from components.train_teacher.cost import Shape, estimate, measured_peak
+from components.train_teacher.network import ready_to_learn
+
+SHAPE = Shape(parameters=1000, trained=100, multiplied=800, layers=2, hidden=10, kept_per_token=50)
+
+
+def cost_of(**settings: Any):
+    return estimate(SHAPE, TrainTeacherConfig(batch_size=4, **settings), num_tokens=1e6, mean_tokens=20.0, peak=1e6)
+
+
+def decoder(**more: Any) -> Qwen3ForSequenceClassification:
+    sizes = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "vocab_size": 11}
+    return Qwen3ForSequenceClassification(Qwen3Config(**sizes, intermediate_size=16, num_labels=4, pad_token_id=0, **more))
+
+
+def test_shape_of_a_decoder_by_hand() -> None:
+    shape = Shape.of(decoder(), decoder().config)
+    # a layer: q 8 x 8, k and v 8 x 4, o 8 x 8, norms of heads 4 + 4, three matrices 8 x 16, norms 8 + 8 = 600; last norm 8, head 32
+    assert shape.multiplied == 3 * (64 + 2 * 32 + 64 + 8 + 3 * 128 + 16) + 8 + 32
+    assert shape.parameters == shape.multiplied + 11 * 8
+    assert (shape.trained, shape.layers, shape.hidden) == (shape.parameters, 3, 8)
+    # 12 x 8 for norms and residuals, 4 x (2 + 1) heads x 4, 4 x 16 in the feed-forward layer
+    assert shape.kept_per_token == 96 + 48 + 64
+
+
+def test_flops_of_a_token_by_hand() -> None:
+    # 4 x 800 + 2 x 100 trained + 12 x 2 layers x 10 x 20 tokens
+    assert SHAPE.flops_per_token(20.0) == 3200 + 200 + 4800
+
+
+def test_memory_of_one_process_by_hand() -> None:
+    cost = cost_of(precision="fp32")
+    # float32: 900 frozen and 100 trained x 4; gradients 4, two moments 8; 2 layers x 50 numbers x 4 bytes x (4 rows x 20 tokens)
+    assert (cost.weights, cost.gradients, cost.optimizer, cost.activations) == (4000, 400, 800, 2 * 50 * 4 * 80)
+    half = cost_of(precision="bf16", activation_checkpointing=True)
+    # frozen in bf16; trained in float32 beside bf16 copies; a layer's input per layer, and one layer whole
+    assert (half.weights, half.activations) == (900 * 2 + 100 * 6, (2 * 10 + 50) * 2 * 80)
+
+
+@pytest.mark.parametrize(("stage", "shares"), [(0, (1, 1, 1)), (1, (1, 1, 4)), (2, (1, 4, 4)), (3, (4, 4, 4))])
+def test_each_zero_stage_shares_out_one_more(stage: int, shares: tuple[int, int, int]) -> None:
+    cost = cost_of(precision="bf16", num_processes=4, zero_stage=stage)
+    assert (cost.weights, cost.gradients, cost.optimizer) == (2000 / shares[0], 200 / shares[1], 1200 / shares[2])
+    assert cost.activations == 2 * 50 * 2 * 80 / 4
+
+
+def test_time_and_utilisation_by_hand() -> None:
+    cost = cost_of(precision="fp32", num_processes=2)
+    # 8200 FLOPs a token, two devices of 1e6 FLOP/s: 100 tokens/s are 0.41 of the peak
+    assert cost.utilisation(100.0) == pytest.approx(0.41)
+    assert cost.hours == pytest.approx(1e6 * 8200 / (2e6 * 0.35) / 3600)
+    assert cost.sentence().startswith("estimate: 0 MiB a device (weights 0 MiB")
+    assert "1 M tokens, 3.3 h on 2 at 35% of 1e-06 TFLOP/s" in cost.sentence()
+
+
+def test_the_peak_is_what_a_product_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 4.0, 10.0, 12.0, 20.0, 23.0, 30.0, 35.0])  # the best of four took 2 s
+    monkeypatch.setattr("components.train_teacher.cost.time.perf_counter", lambda: next(clock))
+    assert measured_peak(torch.device("cpu"), "fp32") == 2 * 1024**3 / 2.0
+
+
+def test_a_frozen_backbone_leaves_the_head_to_learn_and_learns_in_float32() -> None:
+    network = ready_to_learn(decoder(), TrainTeacherConfig(freeze_backbone=True, precision="bf16"))
+    learns = {name for name, value in network.named_parameters() if value.requires_grad}
+    assert learns == {"score.weight"}
+    assert {value.dtype for name, value in network.named_parameters() if name not in learns} == {torch.bfloat16}
+    assert network.score.weight.dtype == torch.float32
+
+
+def test_adapters_and_head_learn_in_float32_over_bf16() -> None:
+    network = ready_to_learn(decoder(), TrainTeacherConfig(lora_rank=2, precision="bf16"))
+    kinds = {value.requires_grad: set() for value in network.parameters()}
+    for value in network.parameters():
+        kinds[value.requires_grad].add(value.dtype)
+    assert kinds == {True: {torch.float32}, False: {torch.bfloat16}}
+
+
+def test_a_frozen_backbone_beside_adapters_is_refused() -> None:
+    with pytest.raises(ValueError, match="freeze_backbone leaves only the head to train"):
+        TrainTeacherConfig(freeze_backbone=True, lora_rank=2)
+
+
+def test_what_will_not_fit_is_said_before(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    caplog.set_level(logging.INFO)
+    cost = cost_of(precision="fp32")
+    for available, warned in ((0, False), (10**9, False), (100, True)):
+        caplog.clear()
+        monkeypatch.setattr(fine_tuning, "device_memory", lambda _, size=available: size)
+        fine_tuning.announce(cost, torch.device("cpu"))
+        assert caplog.messages[0].startswith("estimate: ")
+        assert any("less than estimated" in one for one in caplog.messages) == warned

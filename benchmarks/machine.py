@@ -1,9 +1,10 @@
 """What every result file says about where it was measured, and how it is written."""
 
+import contextlib
 import json
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,16 @@ def cpu_model() -> str:
 def describe_machine() -> dict[str, Any]:
     """Machine and versions; the load tells whether the machine was quiet when the measurement began."""
     machine = {"cpu": cpu_model(), "cores": os.cpu_count(), "system": platform.system(), "load_before": round(os.getloadavg()[0], 2)}
-    return {"machine": machine, "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}}
+    return {"machine": machine, "versions": {"python": platform.python_version(), **_versions()}}
+
+
+def _versions() -> dict[str, str]:
+    """Of those of PACKAGES that are here; a machine with a GPU may lack what orchestrates."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def save(name: str, machine: dict[str, Any], settings: dict[str, Any], result: Any) -> None:

@@ -49,7 +49,7 @@ class TrainTeacherConfig(StepConfig):
     freeze_backbone: bool = Field(False, description="Train the head alone: a quick baseline for a backbone that embeds well already.")
     activation_checkpointing: bool = Field(False, description="Compute activations twice to hold fewer of them in memory.")
     num_processes: int = Field(1, ge=1, description="Processes on this machine; more than one trains with DeepSpeed.")
-    zero_stage: int = Field(0, ge=0, le=3, description="DeepSpeed ZeRO stage; with several processes 0 means plain data parallelism.")
+    zero_stage: int = Field(0, ge=0, le=3, description="DeepSpeed ZeRO stage; 0 with several processes is 1.")
     timeout_s: int = Field(86_400, ge=1, description="Longest that training on several processes may take, in seconds.")
     checkpoint_steps: int = Field(200, ge=0, description="Steps between checkpoints; 0 writes none.")
     log_steps: int = Field(10, ge=1, description="Steps between two points of the loss curve.")

@@ -39,6 +39,7 @@ from components.train_teacher.examples import Sources
 from components.train_teacher.fine_tuning import World, fine_tune
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+BUCKET = 50_000_000  # numbers sent at once; ZeRO-3 sets memory for them aside, and DeepSpeed's default is ten times as many
 
 
 def zero_settings(config: TrainTeacherConfig) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def zero_settings(config: TrainTeacherConfig) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": config.max_grad_norm,
-        "zero_optimization": {"stage": max(1, config.zero_stage)},
+        "zero_optimization": {"stage": max(1, config.zero_stage), "reduce_bucket_size": BUCKET, "allgather_bucket_size": BUCKET},
         "bf16": {"enabled": resolve_precision(config.precision) == "bf16"},
         "zero_allow_untested_optimizer": True,  # torch's AdamW: DeepSpeed's own would be compiled on first use, which wants a compiler
         "steps_per_print": 10**9,

@@ -49,7 +49,7 @@ def test_memory_of_one_process_by_hand() -> None:
     assert (half.weights, half.activations) == (900 * 2 + 100 * 6, (2 * 10 + 50) * 2 * 80)
 
 
-@pytest.mark.parametrize(("stage", "shares"), [(0, (1, 1, 1)), (1, (1, 1, 4)), (2, (1, 4, 4)), (3, (4, 4, 4))])
+@pytest.mark.parametrize(("stage", "shares"), [(0, (1, 1, 4)), (1, (1, 1, 4)), (2, (1, 4, 4)), (3, (4, 4, 4))])
 def test_each_zero_stage_shares_out_one_more(stage: int, shares: tuple[int, int, int]) -> None:
     cost = cost_of(precision="bf16", num_processes=4, zero_stage=stage)
     assert (cost.weights, cost.gradients, cost.optimizer) == (2000 / shares[0], 200 / shares[1], 1200 / shares[2])

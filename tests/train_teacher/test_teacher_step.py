@@ -169,6 +169,16 @@ def test_two_processes_with_zero2_follow_the_curve_of_one(still_shop: dict[str, 
     np.testing.assert_allclose(*scores, atol=5e-3)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("stage", [2, 3])
+def test_zero_on_a_gpu_follows_the_curve_without(still_shop: dict[str, str], tmp_path: Path, stage: int) -> None:
+    settings: dict[str, Any] = {"batch_size": 32, "num_epochs": 3, "checkpoint_steps": 5}
+    train(still_shop, tmp_path / "plain", **settings)
+    train(still_shop, tmp_path / "zero", **settings, num_processes=1, zero_stage=stage)
+    np.testing.assert_allclose(losses_of(tmp_path / "zero"), losses_of(tmp_path / "plain"), rtol=1e-2)
+    assert np.ptp(losses_of(tmp_path / "plain")) > 0.1
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize(("stage", "lora_rank"), [(1, 0), (2, 0), (3, 0), (3, 4)])
 def test_two_processes_go_on_from_the_checkpoint_of_one(

@@ -46,30 +46,29 @@ from components.train_teacher.objective import Objective
 
 GAINS = [0.0, 0.01, 0.1, 1.0]
 WARM_STEPS = 2
-SMALL = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 64}
+SMALL = Qwen3Config(
+    hidden_size=384, num_hidden_layers=6, num_attention_heads=6, num_key_value_heads=2, head_dim=64, intermediate_size=1024,
+    vocab_size=16384,
+)  # fmt: skip
 ZERO_MEMORY = Path(__file__).parent / "zero_memory.py"
 
 
 @dataclass(frozen=True)
 class Case:
-    """A decoder and how it is trained."""
+    """A decoder and how it is trained; `parts` of a step that the Trainer accumulates, so that what it pads to fits the memory."""
 
     shape: Any
     settings: dict[str, Any]
     steps: int
     rounds: int
-    with_trainer: bool = True
+    parts: int = 1
     lengths: dict[str, float] = field(default_factory=lambda: {"median": 150, "spread": 0.4, "most": 512})
 
 
 CASES: dict[str, dict[str, Case]] = {
     "cpu": {
-        "15M, all weights, fp32": Case(
-            Qwen3Config(**SMALL, intermediate_size=1024, vocab_size=16384), {"batch_tokens": 2048, "precision": "fp32"}, 6, 3
-        ),
-        "15M, all weights, bf16": Case(
-            Qwen3Config(**SMALL, intermediate_size=1024, vocab_size=16384), {"batch_tokens": 2048, "precision": "bf16"}, 6, 3
-        ),
+        "15M, all weights, fp32": Case(SMALL, {"batch_tokens": 1024, "precision": "fp32"}, steps=5, rounds=3),
+        "15M, all weights, bf16": Case(SMALL, {"batch_tokens": 1024, "precision": "bf16"}, steps=5, rounds=3),
     },
     "cuda": {
         "0.6B, all weights, bf16": Case(
@@ -83,11 +82,16 @@ CASES: dict[str, dict[str, Case]] = {
                 vocab_size=32768,
             ),
             {"batch_tokens": 16384, "precision": "bf16"},
-            12,
-            2,
+            steps=12,
+            rounds=2,
+            parts=4,
         ),
         "7B, LoRA of rank 256, bf16, checkpointing": Case(
-            MistralConfig(), {"batch_tokens": 16384, "precision": "bf16", "lora_rank": 256, "activation_checkpointing": True}, 6, 1
+            MistralConfig(),
+            {"batch_tokens": 16384, "precision": "bf16", "lora_rank": 256, "activation_checkpointing": True},
+            steps=5,
+            rounds=1,
+            parts=2,
         ),
     },
 }
@@ -161,7 +165,7 @@ class Counting(DataCollatorWithPadding):
 
 
 def plain_trainer(case: Case, config: TrainTeacherConfig, network: Any, examples: Examples, device: torch.device) -> tuple[float, float]:
-    """(tokens/s, share of padding) of `transformers.Trainer` with as many prompts a step as ours have on average."""
+    """(tokens/s, share of padding) of `transformers.Trainer` with as many prompts a step as ours have on average, accumulated in parts."""
     columns, grades = examples.encoded.columns, examples.grades
     data = [{name: column[row] for name, column in columns.items()} | {"labels": int(grades[row])} for row in range(len(grades))]
     marks, collator = Marks(device), Counting(examples.encoded.tokenizer)
@@ -174,14 +178,15 @@ def plain_trainer(case: Case, config: TrainTeacherConfig, network: Any, examples
         )  # fmt: skip
         Trainer(network, arguments, train_dataset=data, data_collator=collator, callbacks=[marks]).train()  # pyright: ignore[reportArgumentType]
     steps = len(marks.marks)
-    return timed(marks.marks, collator.tokens[:steps]), 1 - sum(collator.tokens[:steps]) / sum(collator.computed[:steps])
+    tokens, computed = (np.reshape(one[: steps * case.parts], (steps, case.parts)).sum(1) for one in (collator.tokens, collator.computed))
+    return timed(marks.marks, tokens.tolist()), 1 - float(tokens.sum() / computed.sum())
 
 
 def measure(case: Case, device: torch.device) -> dict[str, Any]:
     config = TrainTeacherConfig(**case.settings)
     examples = made_up_examples(case, num_rows=max(512, 2 * case.steps * config.batch_tokens // int(case.lengths["median"])))
     network = network_of(case, config, device)
-    shape, peak = Shape.of(network, case.shape), measured_peak(device, config.precision)
+    shape, peak = Shape.of(network, case.shape, config), measured_peak(device, config.precision)
     lengths = examples.encoded.lengths
     cost = estimate(shape, config, num_tokens=float(lengths.sum()), mean_tokens=float(lengths.mean()), peak=peak)
     if device.type == "cuda":
@@ -197,15 +202,12 @@ def measure(case: Case, device: torch.device) -> dict[str, Any]:
                 "estimated_bytes": cost.memory,
                 "estimate_over_measured": cost.memory / peak_bytes,
             }
-        if case.with_trainer:
-            rate, share = plain_trainer(case, config, network, examples, device)
-            rates["trainer"].append(rate)
-            found["padding_share_trainer"] = share
+        rate, found["padding_share_trainer"] = plain_trainer(case, config, network, examples, device)
+        rates["trainer"].append(rate)
     found["padding_share"] = padding_share(lengths, examples.batches(0, config))
-    found["tokens_per_s"] = {name: statistics.median(values) for name, values in rates.items() if values}
+    found["tokens_per_s"] = {name: statistics.median(values) for name, values in rates.items()}
     found["utilisation"] = {name: cost.utilisation(rate) for name, rate in found["tokens_per_s"].items()}
-    if rates["trainer"]:
-        found["times_trainer"] = statistics.median(a / b for a, b in zip(rates["ours"], rates["trainer"], strict=True))
+    found["times_trainer"] = statistics.median(a / b for a, b in zip(rates["ours"], rates["trainer"], strict=True))
     return found | {"peak_tflops": peak / 1e12, "rounds": rates}
 
 

@@ -46,12 +46,13 @@ def child(stage: int, out: Path) -> None:
     deepspeed.init_distributed("gloo", verbose=False)
     config = TrainTeacherConfig(num_processes=NUM_PROCESSES, zero_stage=stage, batch_size=16, precision="fp32")
     settings = zero_settings(config)
-    shape = Qwen3Config(**SIZES, intermediate_size=2048, vocab_size=16384, num_labels=4, pad_token_id=0)
+    shape = Qwen3Config(**SIZES, intermediate_size=2048, vocab_size=16384, pad_token_id=0)
+    shape.num_labels = 4
     torch.distributed.barrier()
     before = resident_bytes()
     partitioned = HfDeepSpeedConfig(settings) if stage == 3 else None
     network = AutoModelForSequenceClassification.from_config(shape)
-    cost = estimate(Shape.of(network, shape), config, num_tokens=1e6, mean_tokens=64.0, peak=1e12)
+    cost = estimate(Shape.of(network, shape, config), config, num_tokens=1e6, mean_tokens=64.0, peak=1e12)
     optimizer = torch.optim.AdamW(decay_groups(dict(network.named_parameters()), 0.01), lr=1e-5)
     engine, *_ = deepspeed.initialize(model=network, optimizer=optimizer, config=settings)
     ids = torch.randint(1, 16384, (8, 64), generator=torch.Generator().manual_seed(torch.distributed.get_rank()))

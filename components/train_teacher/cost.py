@@ -1,51 +1,55 @@
 """What a training costs, counted before it starts: arithmetic, memory and time."""
 
+import copy
 import math
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from components.shared.models.scoring import resolve_precision
 from components.train_teacher.config import TrainTeacherConfig
+from components.train_teacher.network import ready_to_learn
 
 GEMM_SIDE = {"cpu": 1024, "cuda": 8192}
 GEMM_ROUNDS = 4
 USUAL_UTILISATION = 0.35  # of the peak; what well-kept trainers reach on long prompts (PaLM, arXiv 2204.02311, table 3: 21 to 46 %)
 MOMENT_BYTES, MASTER_BYTES = 8, 4
+LOOKED_AT_TOKENS = (64, 128)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of a network. `multiplied` leaves out embeddings, which are looked up; `kept_per_token` is what one layer keeps of a token
-    for the backward pass, in numbers."""
+    """Sizes of a network. `multiplied` leaves out embeddings, which are looked up; `kept_bytes` is what one layer keeps of one token for
+    the backward pass, and `input_bytes` what checkpointing keeps instead."""
 
     parameters: int
     trained: int
     multiplied: int
     layers: int
     hidden: int
-    kept_per_token: int
+    kept_bytes: float
+    input_bytes: int
 
     @staticmethod
-    def of(network: torch.nn.Module, settings: Any) -> "Shape":
+    def of(network: torch.nn.Module, settings: Any, config: TrainTeacherConfig) -> "Shape":
         """Args: settings: the network's Hugging Face config."""
-        embeddings = {id(module.weight) for module in network.modules() if isinstance(module, torch.nn.Embedding)}
-        # ZeRO-3 leaves an empty tensor in place of a weight that is shared out
-        sizes = [
-            (getattr(value, "ds_numel", value.numel()), value.requires_grad, id(value) in embeddings) for value in network.parameters()
+        looked_up = {id(module.weight) for module in network.modules() if isinstance(module, torch.nn.Embedding)}
+        sizes = [  # ZeRO-3 leaves an empty tensor in place of a weight that is shared out, and its size in ds_numel
+            (getattr(value, "ds_numel", value.numel()), value.requires_grad, id(value) in looked_up) for value in network.parameters()
         ]
-        heads, hidden = settings.num_attention_heads, settings.hidden_size
-        width = getattr(settings, "head_dim", None) or hidden // heads
-        key_heads = getattr(settings, "num_key_value_heads", None) or heads
+        half = resolve_precision(config.precision) == "bf16"
+        learns_in_float32 = not config.distributed() and not config.lora_rank
         return Shape(
             parameters=sum(size for size, _, _ in sizes),
             trained=sum(size for size, trained, _ in sizes if trained),
             multiplied=sum(size for size, _, is_looked_up in sizes if not is_looked_up),
             layers=settings.num_hidden_layers,
-            hidden=hidden,
-            kept_per_token=12 * hidden + 4 * (heads + key_heads) * width + 4 * settings.intermediate_size,
+            hidden=settings.hidden_size,
+            kept_bytes=kept_bytes_of(settings, config, half=half),
+            input_bytes=settings.hidden_size * (2 if half and not learns_in_float32 else 4),
         )
 
     def flops_per_token(self, mean_tokens: float) -> float:
@@ -110,12 +114,48 @@ def estimate(shape: Shape, config: TrainTeacherConfig, *, num_tokens: float, mea
         weights = number * frozen + (4 + 2 * half) * shape.trained
         gradients, optimizer = 4 * shape.trained, MOMENT_BYTES * shape.trained
     rows = config.batch_size * mean_tokens if config.batch_size else config.batch_tokens
-    layer = shape.kept_per_token * number
-    kept = shape.layers * shape.hidden * number + layer if config.activation_checkpointing else shape.layers * layer
+    layers = shape.layers * (shape.input_bytes if config.activation_checkpointing else shape.kept_bytes)
+    kept = layers + (shape.kept_bytes if config.activation_checkpointing else 0)
     return Estimate(
         weights * share[2], gradients * share[1], optimizer * share[0], kept * rows / devices,
         num_tokens, shape.flops_per_token(mean_tokens), devices, peak,
     )  # fmt: skip
+
+
+def kept_bytes_of(settings: Any, config: TrainTeacherConfig, *, half: bool) -> float:
+    """Bytes that one layer keeps of one token for the backward pass, by looking: forward passes of one and two layers, on two lengths.
+
+    What does not grow with layers and tokens (weights, embeddings, the head) falls out of the differences.
+    """
+    plain = config.model_copy(update={"activation_checkpointing": False})
+    found = {layers: _kept_bytes(settings, layers, plain, half=half) for layers in (1, 2)}
+    return max(0.0, found[2] - found[1])
+
+
+def _kept_bytes(settings: Any, layers: int, config: TrainTeacherConfig, *, half: bool) -> float:
+    """Bytes a token that autograd saves in a network of `layers` layers."""
+    small = copy.deepcopy(settings)
+    small.num_hidden_layers, small.vocab_size, small.pad_token_id = layers, 2, 0
+    if getattr(small, "layer_types", None):
+        small.layer_types = small.layer_types[:layers]
+    dtype = torch.bfloat16 if half and config.distributed() else torch.float32
+    with torch.device("meta"):  # not from_config, which under ZeRO-3 shares weights out
+        network = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(small)](small)
+    network = ready_to_learn(network.to(dtype).to_empty(device="cpu"), config).train()
+    sizes = []
+    for num_tokens in LOOKED_AT_TOKENS:
+        saved: dict[int, torch.Tensor] = {}
+
+        def keep(value: torch.Tensor, saved: dict[int, torch.Tensor] = saved) -> torch.Tensor:
+            saved[value.untyped_storage().data_ptr()] = value
+            return value
+
+        ids = torch.ones(1, num_tokens, dtype=torch.long)
+        autocast = torch.autocast("cpu", torch.bfloat16, enabled=half and dtype == torch.float32)
+        with autocast, torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+            network(input_ids=ids, attention_mask=torch.ones_like(ids))
+        sizes.append(sum(value.untyped_storage().nbytes() for value in saved.values()))
+    return (sizes[1] - sizes[0]) / (LOOKED_AT_TOKENS[1] - LOOKED_AT_TOKENS[0])
 
 
 def measured_peak(device: torch.device, precision: str) -> float:

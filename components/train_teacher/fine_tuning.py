@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from components.shared.errors import InputError
 from components.shared.models import folder
 from components.shared.models.batches import token_batches
 from components.shared.models.inputs import model_texts
@@ -22,6 +23,8 @@ from components.train_teacher.objective import Objective
 from components.train_teacher.similarity import MARGIN_SCALE, SeparateReader, fit_grades
 
 logger = logging.getLogger(__name__)
+
+FIT_REMEDY = "lower batch_tokens, set activation_checkpointing or lora_rank, or raise num_processes and zero_stage"
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,13 @@ def fine_tune(
 def estimate_of(network: Any, examples: Examples, config: TrainTeacherConfig, device: torch.device) -> Estimate:
     """What this training will cost on devices like this one; call it before weights are shared out."""
     lengths = examples.encoded.lengths[: len(examples.grades)]
-    shape = Shape.of(network, getattr(network, "network", network).config)
+    shape = Shape.of(network, getattr(network, "network", network).config, config)
     peak = measured_peak(device, config.precision)
     return estimate(shape, config, num_tokens=float(lengths.sum()) * config.num_epochs, mean_tokens=float(lengths.mean()), peak=peak)
+
+
+def out_of_memory(error: torch.OutOfMemoryError) -> InputError:
+    return InputError(f"the device's memory is too small ({str(error).split('. ')[0]}); {FIT_REMEDY}")
 
 
 def announce(cost: Estimate, device: torch.device) -> None:
@@ -92,10 +99,7 @@ def announce(cost: Estimate, device: torch.device) -> None:
     logger.info(cost.sentence())
     available = device_memory(device)
     if available and cost.memory > available:
-        logger.warning(
-            "the device has %.0f GiB, less than estimated: lower batch_tokens, set activation_checkpointing or lora_rank, or raise "
-            "zero_stage and num_processes", available / 2**30,
-        )  # fmt: skip
+        logger.warning("the device has %.0f GiB, less than estimated: %s", available / 2**30, FIT_REMEDY)
 
 
 def _with_grades(

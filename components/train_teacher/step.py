@@ -17,7 +17,7 @@ from components.shared.tracking import Tracker
 from components.shared.training import Curve
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources, Tables, read_tables
-from components.train_teacher.fine_tuning import World, fine_tune
+from components.train_teacher.fine_tuning import World, fine_tune, out_of_memory
 from components.train_teacher.network import teacher_spec
 from components.train_teacher.validation import curve_plot, validate
 
@@ -57,7 +57,7 @@ def run(
     if config.distributed():
         curve = _train_on_many(config, sources, model, tracker)
     else:
-        curve = fine_tune(config, sources, model, tracker, World(), tables)
+        curve = _train_here(config, sources, model, tracker, tables)
     metrics = {**curve.metrics(), **validate(model, tables, resolve_precision(config.precision))}
     plot = storage.normalise(model) + "-" + PLOT
     storage.write_bytes(plot, curve_plot(curve))
@@ -65,6 +65,13 @@ def run(
     storage.remove(model + "-checkpoints")
     logger.info("teacher trained: %s", metrics)
     return _report(tables, metrics, config)
+
+
+def _train_here(config: TrainTeacherConfig, sources: Sources, model: str, tracker: Tracker, tables: Tables) -> Curve:
+    try:
+        return fine_tune(config, sources, model, tracker, World(), tables)
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(error) from None
 
 
 def _report(tables: Tables, metrics: dict[str, float], config: TrainTeacherConfig) -> Report:

@@ -36,7 +36,7 @@ from components.shared.tracking import NullTracker
 from components.shared.training import decay_groups
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources
-from components.train_teacher.fine_tuning import World, fine_tune
+from components.train_teacher.fine_tuning import World, fine_tune, out_of_memory
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 BUCKET = 50_000_000  # numbers sent at once; ZeRO-3 sets memory for them aside, and DeepSpeed's default is ten times as many
@@ -175,6 +175,8 @@ def main() -> int:
         train(file.parent, json.loads(file.read_text(encoding="utf-8")))
     except (InputError, TemporaryError) as error:
         return refuse(file.parent, error)
+    except torch.OutOfMemoryError as error:
+        return refuse(file.parent, out_of_memory(error))
     return 0
 
 

@@ -10,10 +10,10 @@ from transformers import Qwen3Config, Qwen3ForSequenceClassification
 
 from components.train_teacher import fine_tuning
 from components.train_teacher.config import TrainTeacherConfig
-from components.train_teacher.cost import Shape, estimate, measured_peak
+from components.train_teacher.cost import Shape, estimate, kept_bytes_of, measured_peak
 from components.train_teacher.network import ready_to_learn
 
-SHAPE = Shape(parameters=1000, trained=100, multiplied=800, layers=2, hidden=10, kept_per_token=50)
+SHAPE = Shape(parameters=1000, trained=100, multiplied=800, layers=2, hidden=10, kept_bytes=100.0, input_bytes=20)
 
 
 def cost_of(**settings: Any):
@@ -26,13 +26,27 @@ def decoder(**more: Any) -> Qwen3ForSequenceClassification:
 
 
 def test_shape_of_a_decoder_by_hand() -> None:
-    shape = Shape.of(decoder(), decoder().config)
+    shape = Shape.of(decoder(), decoder().config, TrainTeacherConfig(precision="fp32"))
     # a layer: q 8 x 8, k and v 8 x 4, o 8 x 8, norms of heads 4 + 4, three matrices 8 x 16, norms 8 + 8 = 600; last norm 8, head 32
     assert shape.multiplied == 3 * (64 + 2 * 32 + 64 + 8 + 3 * 128 + 16) + 8 + 32
     assert shape.parameters == shape.multiplied + 11 * 8
     assert (shape.trained, shape.layers, shape.hidden) == (shape.parameters, 3, 8)
-    # 12 x 8 for norms and residuals, 4 x (2 + 1) heads x 4, 4 x 16 in the feed-forward layer
-    assert shape.kept_per_token == 96 + 48 + 64
+    assert shape.input_bytes == 8 * 4
+
+
+def test_what_a_layer_keeps_is_what_autograd_saves() -> None:
+    network = decoder()
+    config = TrainTeacherConfig(precision="fp32")
+    ids = torch.ones(1, 200, dtype=torch.long)
+    seen: dict[int, torch.Tensor] = {}
+    weights = {value.untyped_storage().data_ptr() for value in network.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(lambda value: seen.setdefault(value.untyped_storage().data_ptr(), value), lambda v: v):
+        network.train()(input_ids=ids, attention_mask=torch.ones_like(ids))
+    kept = sum(value.untyped_storage().nbytes() for place, value in seen.items() if place not in weights)
+    estimated = kept_bytes_of(network.config, config, half=False) * 3 * 200
+    assert 0.75 * kept < estimated < kept  # the rest is embeddings, last norm and head
+    with_adapters = kept_bytes_of(network.config, TrainTeacherConfig(precision="fp32", lora_rank=4), half=False)
+    assert with_adapters > estimated / 600
 
 
 def test_flops_of_a_token_by_hand() -> None:
@@ -42,18 +56,18 @@ def test_flops_of_a_token_by_hand() -> None:
 
 def test_memory_of_one_process_by_hand() -> None:
     cost = cost_of(precision="fp32")
-    # float32: 900 frozen and 100 trained x 4; gradients 4, two moments 8; 2 layers x 50 numbers x 4 bytes x (4 rows x 20 tokens)
-    assert (cost.weights, cost.gradients, cost.optimizer, cost.activations) == (4000, 400, 800, 2 * 50 * 4 * 80)
+    # float32: 900 frozen and 100 trained x 4; gradients 4, two moments 8; 2 layers x 100 bytes x (4 rows x 20 tokens)
+    assert (cost.weights, cost.gradients, cost.optimizer, cost.activations) == (4000, 400, 800, 2 * 100 * 80)
     half = cost_of(precision="bf16", activation_checkpointing=True)
     # frozen in bf16; trained in float32 beside bf16 copies; a layer's input per layer, and one layer whole
-    assert (half.weights, half.activations) == (900 * 2 + 100 * 6, (2 * 10 + 50) * 2 * 80)
+    assert (half.weights, half.activations) == (900 * 2 + 100 * 6, (2 * 20 + 100) * 80)
 
 
 @pytest.mark.parametrize(("stage", "shares"), [(0, (1, 1, 4)), (1, (1, 1, 4)), (2, (1, 4, 4)), (3, (4, 4, 4))])
 def test_each_zero_stage_shares_out_one_more(stage: int, shares: tuple[int, int, int]) -> None:
     cost = cost_of(precision="bf16", num_processes=4, zero_stage=stage)
     assert (cost.weights, cost.gradients, cost.optimizer) == (2000 / shares[0], 200 / shares[1], 1200 / shares[2])
-    assert cost.activations == 2 * 50 * 2 * 80 / 4
+    assert cost.activations == 2 * 100 * 80 / 4
 
 
 def test_time_and_utilisation_by_hand() -> None:

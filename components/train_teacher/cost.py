@@ -139,9 +139,8 @@ def _kept_bytes(settings: Any, layers: int, config: TrainTeacherConfig, *, half:
     if getattr(small, "layer_types", None):
         small.layer_types = small.layer_types[:layers]
     dtype = torch.bfloat16 if half and config.distributed() else torch.float32
-    with torch.device("meta"):  # not from_config, which under ZeRO-3 shares weights out
-        network = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(small)](small)
-    network = ready_to_learn(network.to(dtype).to_empty(device="cpu"), config).train()
+    network = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(small)](small)  # not from_config, which under ZeRO-3 shares weights out
+    network = ready_to_learn(network.to(dtype), config).train()
     sizes = []
     for num_tokens in LOOKED_AT_TOKENS:
         saved: dict[int, torch.Tensor] = {}

@@ -17,7 +17,7 @@ GEMM_SIDE = {"cpu": 1024, "cuda": 8192}
 GEMM_ROUNDS = 4
 USUAL_UTILISATION = 0.35  # of the peak; what well-kept trainers reach on long prompts (PaLM, arXiv 2204.02311, table 3: 21 to 46 %)
 MOMENT_BYTES, MASTER_BYTES = 8, 4
-LOOKED_AT_TOKENS = (64, 128)
+LOOKED_AT_TOKENS = 128
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,9 @@ def _kept_bytes(settings: Any, layers: int, config: TrainTeacherConfig, *, half:
     dtype = torch.bfloat16 if half and config.distributed() else torch.float32
     network = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(small)](small)  # not from_config, which under ZeRO-3 shares weights out
     network = ready_to_learn(network.to(dtype), config).train()
-    sizes = []
-    for num_tokens in LOOKED_AT_TOKENS:
+    most = min(LOOKED_AT_TOKENS, config.max_tokens)
+    lengths, sizes = (most // 2, most), []
+    for num_tokens in lengths:
         saved: dict[int, torch.Tensor] = {}
 
         def keep(value: torch.Tensor, saved: dict[int, torch.Tensor] = saved) -> torch.Tensor:
@@ -154,7 +155,7 @@ def _kept_bytes(settings: Any, layers: int, config: TrainTeacherConfig, *, half:
         with autocast, torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
             network(input_ids=ids, attention_mask=torch.ones_like(ids))
         sizes.append(sum(value.untyped_storage().nbytes() for value in saved.values()))
-    return (sizes[1] - sizes[0]) / (LOOKED_AT_TOKENS[1] - LOOKED_AT_TOKENS[0])
+    return (sizes[1] - sizes[0]) / (lengths[1] - lengths[0])
 
 
 def measured_peak(device: torch.device, precision: str) -> float:

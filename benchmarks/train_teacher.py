@@ -171,7 +171,8 @@ def plain_trainer(case: Case, config: TrainTeacherConfig, network: Any, examples
     marks, collator = Marks(device), Counting(examples.encoded.tokenizer)
     with tempfile.TemporaryDirectory() as where:
         arguments = TrainingArguments(
-            where, per_device_train_batch_size=max(1, round(config.batch_tokens / float(examples.encoded.lengths.mean()))),
+            where, per_device_train_batch_size=max(1, round(config.batch_tokens / float(examples.encoded.lengths.mean()) / case.parts)),
+            gradient_accumulation_steps=case.parts,
             max_steps=case.steps, learning_rate=1e-5, bf16=config.precision == "bf16", use_cpu=device.type == "cpu",
             gradient_checkpointing=config.activation_checkpointing, report_to=[], save_strategy="no", logging_strategy="no",
             disable_tqdm=True, optim="adamw_torch_fused", dataloader_pin_memory=device.type == "cuda", remove_unused_columns=False,

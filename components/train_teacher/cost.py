@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from components.shared.models.scoring import resolve_precision
+from components.shared.models.arithmetic import resolve_precision
 from components.train_teacher.config import TrainTeacherConfig
 
 GEMM_SIDE = {"cpu": 1024, "cuda": 8192}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -28,27 +29,28 @@ def fast_float32() -> Iterator[None]:
     torch's own choice takes an AVX2 path on AMD. Asking for bf16 products takes oneDNN's AVX-512 kernels, which on CPUs without AMX
     compute in float32 all the same; where they do not, nothing is changed.
     """
-    if torch.cuda.is_available() or not _onednn_is_exact():
+    if torch.backends.mkldnn.is_available() and _onednn_is_exact():
+        with _bf16_allowed():
+            yield
+    else:
         yield
-        return
-    standing = torch.backends.mkldnn.matmul.fp32_precision
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+
+
+@contextmanager
+def _bf16_allowed() -> Iterator[None]:
+    products: Any = torch.backends.mkldnn.matmul  # type: ignore[reportAttributeAccessIssue] - a name that torch makes at run time
+    standing, products.fp32_precision = products.fp32_precision, "bf16"
     try:
         yield
     finally:
-        torch.backends.mkldnn.matmul.fp32_precision = standing
+        products.fp32_precision = standing
 
 
 @cache
 def _onednn_is_exact() -> bool:
-    if not torch.backends.mkldnn.is_available():
-        return False
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(shape, generator=generator) for shape in ((256, 384), (384, 256)))
-    standing = torch.backends.mkldnn.matmul.fp32_precision
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-    try:
-        error = (left @ right).double() - left.double() @ right.double()
-    finally:
-        torch.backends.mkldnn.matmul.fp32_precision = standing
-    return float(error.abs().max() / (left.double() @ right.double()).abs().max()) < EXACT
+    with _bf16_allowed():
+        found = (left @ right).double()
+    truth = left.double() @ right.double()
+    return float((found - truth).abs().max() / truth.abs().max()) < EXACT

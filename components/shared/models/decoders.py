@@ -1,6 +1,7 @@
 """A decoder with a head over its last real token, and three ways to run many pairs that share prefixes through it."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from transformers import DynamicCache
 
 from components.shared.models.arithmetic import fast_float32
 from components.shared.models.batches import token_batches
+from components.shared.models.norms import fused, plain_norms
 from components.shared.models.packed import reading_packs
 from components.shared.models.packs import Pack, cut_packs
 from components.shared.models.tokens import JoinedPairs
@@ -24,18 +26,16 @@ class DecoderClassifier:
 
     def __init__(self, model: Any, tokenizer: Any, *, precision: str = "fp32", batch_tokens: int = 8192) -> None:
         self.model = model.to(torch.bfloat16) if precision == "bf16" else model
-        self.model.score.float()
+        self.head = deepcopy(model.score).float()
+        self.norms = plain_norms(self.model)
         self.tokenizer, self.batch_tokens, self.device = tokenizer, batch_tokens, model.device
 
     def logits(self, pairs: JoinedPairs, method: str = "plain") -> np.ndarray:
         """Raw output [rows, labels], float32."""
-        out = np.zeros((len(pairs.items), self.model.score.out_features), np.float32)
-        with torch.inference_mode(), fast_float32():
+        out = np.zeros((len(pairs.items), self.head.out_features), np.float32)
+        with torch.inference_mode(), fast_float32(), fused(self.norms):
             METHODS[method](self, pairs, out)
         return out
-
-    def _head(self, hidden: torch.Tensor) -> np.ndarray:
-        return self.model.score(hidden.float()).cpu().numpy()
 
     def _plain(self, pairs: JoinedPairs, out: np.ndarray) -> None:
         """Batches of similar lengths, each pair with its prefix."""
@@ -62,9 +62,10 @@ class DecoderClassifier:
         """Packs of prefixes and their items, without padding."""
         limit = self.batch_tokens if self.device.type == "cuda" else min(self.batch_tokens, CPU_PACK_TOKENS)
         with reading_packs(self.model) as hidden_states:
-            for rows in cut_packs(pairs, limit):
-                pack = Pack.of(pairs, rows).to(self.device, self.model.dtype)
-                out[rows] = self._head(hidden_states(pack))
+            packs = (Pack.of(pairs, rows, self.device, self.model.dtype) for rows in cut_packs(pairs, limit))
+            answers = [(pack.rows, self.head(hidden_states(pack).float())) for pack in packs]  # an accelerator works while we make packs
+        for rows, logits in answers:
+            out[rows] = logits.cpu().numpy()
 
     def _padded(self, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         batch = self.tokenizer.pad({"input_ids": rows}, return_tensors="pt", return_attention_mask=True)
@@ -75,7 +76,7 @@ class DecoderClassifier:
         positions = (seen.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         hidden = self.model.base_model(ids, attention_mask=seen, position_ids=positions, **cached).last_hidden_state
         last = (mask * torch.arange(1, ids.shape[1] + 1, device=self.device)).argmax(1)
-        return self._head(hidden[torch.arange(len(ids), device=self.device), last])
+        return self.head(hidden[torch.arange(len(ids), device=self.device), last].float()).cpu().numpy()
 
 
 METHODS: dict[str, Callable[[DecoderClassifier, JoinedPairs, np.ndarray], None]] = {

@@ -35,13 +35,14 @@ def _attend(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: f
     """transformers' attention signature: query [1, heads, tokens, size], key and value [1, key heads, tokens, size]."""
     if pack is None:
         raise InputError(f"a {type(module).__name__} does not tell attention which pack it reads; set method to plain or prefix_cache")
-    by_token = [one[0].transpose(0, 1) for one in (query, key, value)]
+    query, key, value = (one[0].transpose(0, 1) for one in (query, key, value))
     if isinstance(pack, Pack):
-        return _attend_everywhere(pack, *by_token, scaling)[None], None
+        return _attend_everywhere(pack, query, key, value, scaling)[None], None
     if pack.taken is None:
-        pack.taken = by_token[1], by_token[2]
+        pack.taken = key, value
         raise _KeysAreTakenError
-    return _attend_at_the_end(pack.pack, by_token[0], *pack.taken, scaling)[None], None
+    key, value = pack.taken
+    return _attend_at_the_end(pack.pack, query, key, value, scaling)[None], None
 
 
 AttentionInterface.register(NAME, _attend)
@@ -77,13 +78,19 @@ def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias
     groups = heads // key_heads
     # queries that share a key head stand below each other, so that no key is repeated
     asked = query.reshape(stretches, queries, key_heads, groups, size).permute(0, 2, 3, 1, 4).reshape(stretches, key_heads, -1, size)
-    key, value = key.transpose(1, 2), value.transpose(1, 2)
-    bias = bias.repeat(1, 1, groups, 1)
-    if query.is_cuda:
-        answer = functional.scaled_dot_product_attention(asked, key, value, bias.expand(-1, key_heads, -1, -1), scale=scaling)
-    else:  # several times as fast as torch's own kernel, which pays for stretches as short as ours
-        answer = torch.softmax((asked * scaling @ key.transpose(2, 3)).add_(bias), -1) @ value
+    attend = fused_attention if query.is_cuda else short_attention
+    answer = attend(asked, key.transpose(1, 2), value.transpose(1, 2), bias.repeat(1, 1, groups, 1), scaling)
     return answer.view(stretches, key_heads, groups, queries, size).permute(0, 3, 1, 2, 4).reshape(stretches, queries, heads, size)
+
+
+def fused_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scaling: float) -> torch.Tensor:
+    """Everything [stretches, heads, tokens, ...], bias with one head: torch's kernel, for accelerators."""
+    return functional.scaled_dot_product_attention(query, key, value, bias.expand(-1, query.shape[1], -1, -1), scale=scaling)
+
+
+def short_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scaling: float) -> torch.Tensor:
+    """The same by two products: on a CPU several times as fast, because torch's kernel pays for stretches as short as ours."""
+    return torch.softmax((query * scaling @ key.transpose(2, 3)).add_(bias), -1) @ value
 
 
 def _only_at_the_end(layer: torch.nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -33,23 +33,19 @@ class Bucket:
     bias: torch.Tensor
 
     @staticmethod
-    def of(stretches: np.ndarray) -> "Bucket":
+    def of(stretches: np.ndarray, device: torch.device, dtype: torch.dtype) -> "Bucket":
         """From (number, start, length, start of the prefix, length of the prefix) of each stretch; a length of 0 is no prefix."""
-        number, start, length, prefix_start, prefix_length = stretches.T[:, :, None]
-        longest, widest = int(length.max()), int(prefix_length.max())
-        steps, before = np.arange(longest), np.arange(widest + -(longest + widest) % KEY_STEP)
-        own = start + np.minimum(steps, length - 1)
-        shared = prefix_start + np.minimum(before, np.maximum(prefix_length - 1, 0))
-        seen = np.broadcast_to((before < prefix_length)[:, None], (len(number), longest, len(before)))
-        causal = np.broadcast_to(steps <= steps[:, None], (len(number), longest, longest))
-        real = np.flatnonzero(steps < length)
-        bias = np.where(np.concatenate([seen, causal], 2), np.float32(0), np.float32("-inf"))[:, None]
-        whole = (number[:, 0], own, np.concatenate([shared, own], 1), own.reshape(-1)[real], real, length[:, 0] - 1, bias)
-        return Bucket(*(torch.from_numpy(np.ascontiguousarray(one)) for one in whole))
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Bucket":
-        *places, bias = (one.to(device) for one in vars(self).values())
-        return Bucket(*places, bias.to(dtype))
+        longest, widest = int(stretches[:, 2].max()), int(stretches[:, 4].max())
+        real = torch.from_numpy(np.flatnonzero(np.arange(longest) < stretches[:, 2:3])).to(device)
+        number, start, length, prefix_start, prefix_length = torch.from_numpy(stretches).to(device).T.unsqueeze(2)
+        steps = torch.arange(longest, device=device)
+        before = torch.arange(widest + -(longest + widest) % KEY_STEP, device=device)
+        own = start + torch.minimum(steps, length - 1)
+        shared = prefix_start + torch.minimum(before, (prefix_length - 1).clamp(min=0))
+        bias = torch.zeros(len(stretches), 1, longest, len(before) + longest, device=device, dtype=dtype)
+        bias[..., : len(before)].masked_fill_((before >= prefix_length)[:, None, None], -torch.inf)
+        bias[..., len(before) :].masked_fill_(steps > steps[:, None], -torch.inf)
+        return Bucket(number[:, 0], own, torch.cat([shared, own], 1), own.flatten()[real], real, length[:, 0] - 1, bias)
 
 
 @dataclass(frozen=True)
@@ -70,8 +66,8 @@ class Pack:
     items: list[Bucket]
 
     @staticmethod
-    def of(pairs: JoinedPairs, rows: np.ndarray) -> "Pack":
-        """The pack of `rows`, those of one prefix adjacent."""
+    def of(pairs: JoinedPairs, rows: np.ndarray, device: torch.device, dtype: torch.dtype) -> "Pack":
+        """The pack of `rows`, those of one prefix adjacent; `dtype` is that of the activations."""
         opens = np.diff(pairs.prefix[rows], prepend=-1) != 0
         heads = [pairs.prefixes[number] for number in pairs.prefix[rows[opens]]]
         tails = [pairs.items[row] for row in rows]
@@ -89,18 +85,14 @@ class Pack:
         nothing = np.zeros_like(head_start)
         prefixes = np.stack([np.arange(len(heads)), head_start, head_length, nothing, nothing], 1)
         items = np.stack([np.arange(len(rows)), before, length, head_start[group], head_length[group]], 1)
-        placed = (torch.from_numpy(one) for one in (ids[None], positions[None], before + length - 1))
-        return Pack(rows, *placed, _buckets(prefixes[head_length > 0]), _buckets(items))
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> "Pack":
-        moved = (one.to(device) for one in (self.ids, self.positions, self.last))
-        prefixes, items = ([one.to(device, dtype) for one in buckets] for buckets in (self.prefixes, self.items))
-        return Pack(self.rows, *moved, prefixes, items)
+        row, places, last = (torch.from_numpy(one).to(device) for one in (ids[None], positions[None], before + length - 1))
+        buckets = ([Bucket.of(part, device, dtype) for part in _by_length(kind)] for kind in (prefixes[head_length > 0], items))
+        return Pack(rows, row, places, last, *buckets)
 
 
-def _buckets(stretches: np.ndarray) -> list[Bucket]:
+def _by_length(stretches: np.ndarray) -> list[np.ndarray]:
     step = (stretches[:, 2] - 1) // LENGTH_STEP
-    return [Bucket.of(stretches[step == one]) for one in np.unique(step)]
+    return [stretches[step == one] for one in np.unique(step)]
 
 
 def cut_packs(pairs: JoinedPairs, pack_tokens: int) -> Iterator[np.ndarray]:

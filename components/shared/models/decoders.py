@@ -28,6 +28,7 @@ class DecoderClassifier:
         self.model = model.to(torch.bfloat16) if precision == "bf16" else model
         self.head = deepcopy(model.score).float()
         self.norms = plain_norms(self.model)
+        self.precision = precision
         self.tokenizer, self.batch_tokens, self.device = tokenizer, batch_tokens, model.device
 
     def logits(self, pairs: JoinedPairs, method: str = "plain") -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 
 from components.shared import storage
 from components.shared.models import folder
@@ -52,6 +53,11 @@ class Scorer:
         if self.spec.decoder and self.spec.reads_jointly():
             settings = {"precision": self.precision, "batch_tokens": batch_tokens}
             self.decoder = DecoderClassifier(self.model, self.tokenizer, **settings)
+
+    @property
+    def engine(self) -> str:
+        """What computed the scores, for the rows: library, method, number format, version of the texts."""
+        return f"transformers {transformers.__version__}, {self.method}, {self.precision}, texts {self.spec.text_version}"
 
     def probabilities(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
         """Teacher: probability of each grade [rows, grades], float32."""

@@ -24,6 +24,9 @@ class JoinedPairs:
         """Tokens of each row [rows]."""
         return np.fromiter((len(self.row(number)) for number in range(len(self.items))), np.int64, len(self.items))
 
+    def first(self, number: int) -> "JoinedPairs":
+        return JoinedPairs(self.prefixes, self.prefix[:number], self.items[:number])
+
     def row(self, number: int) -> list[int]:
         return self.prefixes[self.prefix[number]] + self.items[number]
 

@@ -7,15 +7,16 @@ from tokenizers import ByteLevelBPETokenizer
 from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
 from components.shared.models import folder
+from components.shared.text import DECODER_PREFIX
 
-WORDS = ["red", "blue", "shoes", "lamp", "chair", "for", "large", "small", "garden", "kitchen"]
+WORDS = ["red", "blue", "shoes", "lamp", "chair", "for", "large", "small", "garden", "kitchen", "green", "cup", "title", "color", "query"]
 END = "<|endoftext|>"
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 128}
 
 
 def bpe() -> Any:
     inner = ByteLevelBPETokenizer()
-    inner.train_from_iterator([" ".join(WORDS)] * 3, vocab_size=320, special_tokens=[END], show_progress=False)
+    inner.train_from_iterator([" ".join(WORDS), DECODER_PREFIX] * 3, vocab_size=400, special_tokens=[END], show_progress=False)
     return PreTrainedTokenizerFast(tokenizer_object=inner._tokenizer, eos_token=END)
 
 

@@ -22,7 +22,8 @@ from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.step import run
 
 SHORT = {"num_neighbors": 1, "max_tokens": 96, "batch_size": 27, "learning_rate": 3e-3, "precision": "fp32", "validation_share": 0.0}
-LEFT, RIGHT = ["query: red shoes"] * 2, ["title: red shoes | color: red", "title: green cup | color: green"]
+LEFT = ["query: red shoes"] * 2
+RIGHT = [f"title: {one} | color: {one.split()[0]} | description: a {one.split()[1]}" for one in ("red shoes", "green cup")]
 
 
 @pytest.fixture(scope="module")

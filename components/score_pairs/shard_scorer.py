@@ -35,7 +35,8 @@ class ShardScorer:
         self.config, self.places = config, places
         self.work = work or read_work(config, places.pairs, places.queries, places.items)
         self.neighbors = tables.read_table(places.neighbors, "neighbors") if places.neighbors else None
-        self.scorer = Scorer(places.model, batch_tokens=config.batch_tokens, precision=config.precision)
+        settings = {"precision": config.precision, "method": config.method if config.method != "auto" else "plain"}
+        self.scorer = Scorer(places.model, batch_tokens=config.batch_tokens, **settings)
         self.spec = self.scorer.spec if places.neighbors else replace(self.scorer.spec, num_neighbors=0)
 
     def rows(self, shard: int) -> pa.Table:
@@ -53,7 +54,7 @@ class ShardScorer:
         probabilities = self.scorer.probabilities(left, right)
         scores = probabilities.astype(np.float64) @ np.asarray(self.scorer.spec.gains)
         self._refuse_not_finite(pairs, scores)
-        return soft_target_rows(pairs, probabilities, scores, text_digests(left, right), self.scorer.digest)
+        return soft_target_rows(pairs, probabilities, scores, text_digests(left, right), self.scorer.digest, self.scorer.engine)
 
     def _refuse_not_finite(self, pairs: pa.Table, scores: np.ndarray) -> None:
         wrong = np.flatnonzero(~np.isfinite(scores))
@@ -70,14 +71,17 @@ def text_digests(left: list[str], right: list[str]) -> list[str]:
     return [hashlib.sha256(f"{one}\x1f{two}".encode()).hexdigest()[:16] for one, two in zip(left, right, strict=True)]
 
 
-def soft_target_rows(pairs: pa.Table, probabilities: np.ndarray, scores: np.ndarray, digests: list[str], model_digest: str) -> pa.Table:
+def soft_target_rows(
+    pairs: pa.Table, probabilities: np.ndarray, scores: np.ndarray, digests: list[str], model_digest: str, engine: str
+) -> pa.Table:
     """Rows of `soft_targets`, in the order of `pairs`; `probabilities` [rows, grades], `scores` [rows] the expected gain."""
     rows, grades = probabilities.shape
     offsets = pa.array(np.arange(0, (rows + 1) * grades, grades, dtype=np.int32))
     listed = pa.ListArray.from_arrays(offsets, pa.array(probabilities.reshape(-1), pa.float32()))
     columns = {"probabilities": listed, "score": scores, "text_digest": pa.array(digests, pa.string())}
     named = {name: pairs[name] for name in ("pair_id", "query_id", "item_id")}
-    return pa.table({**named, **columns, "model_digest": pa.array([model_digest] * rows, pa.string())})
+    made_by = {name: pa.array([value] * rows, pa.string()) for name, value in (("model_digest", model_digest), ("engine", engine))}
+    return pa.table({**named, **columns, **made_by})
 
 
 def ranking_rows(pairs: pa.Table, scores: np.ndarray, system: str) -> pa.Table:

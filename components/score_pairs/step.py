@@ -12,6 +12,7 @@ import time
 import pyarrow.compute as pc
 
 from components.score_pairs.config import ScorePairsConfig
+from components.score_pairs.method import settle_method
 from components.score_pairs.shard_scorer import Places
 from components.score_pairs.trec import refuse_white_space, write_trec_run
 from components.score_pairs.work import Work, digest_of, read_work
@@ -73,17 +74,20 @@ def run(
             raise
         return _without_model(config, work, scores, f"'{asked}' cannot be read: {error}")
     _check_model(spec, config, address, neighbors, queries)
+    place = storage.normalise(scores) + ".shards" if config.output == "trec" else scores
+    places = Places(pairs, queries, items, neighbors, str(local))
+    config = config.model_copy(update={"method": settle_method(config, spec, place, places, work)})
     content = {
         **work.content,
         "model": storage.content_digest(str(local)),
         "text_version": TEXT_VERSION,
+        "method": config.method,
         "settings": f"{config.system}, {config.precision}, splits {', '.join(sorted(config.splits))}",
         **({"neighbors": digest_of(neighbors)} if neighbors else {}),
     }
-    place = storage.normalise(scores) + ".shards" if config.output == "trec" else scores
     plan = shards.open_plan(place, _table_of(config), work.num_shards, content)
     reused, started = plan.num_shards - len(shards.pending(plan)), time.monotonic()
-    scored = score_shards(config, Places(pairs, queries, items, neighbors, str(local)), work, plan)
+    scored = score_shards(config, places, work, plan)
     seconds = time.monotonic() - started
     manifest = shards.finish(plan)
     report = _report(config, work, plan, reused, scored / max(seconds, 1e-9), address, top_rows(work, plan) if not queries else {})
@@ -122,7 +126,7 @@ def _report(
     num_pairs = len(work.pairs)
     metrics = {"shards": plan.num_shards, "shards_reused": reused, "pairs_per_s": rate}
     metrics["queries"] = pc.count_distinct(work.pairs["query_id"]).as_py()
-    notes = {"system": config.system, "model": address, "text version": TEXT_VERSION, **top}
+    notes = {"system": config.system, "model": address, "method": config.method, "text version": TEXT_VERSION, **top}
     return Report(read=work.num_read, kept=num_pairs, dropped={"other_split": work.num_read - num_pairs}, metrics=metrics, notes=notes)
 
 

@@ -15,6 +15,7 @@ MAX_QUERY_CHARS = 256
 MAX_FIELD_CHARS = 300
 MAX_DESCRIPTION_CHARS = 1200
 SEPARATOR = " | "
+DECODER_PREFIX = "How well does the item fit what the shopper searched for?\n{left}\n"  # then the item's text, tokenised apart
 
 StringColumn = pa.Array | pa.ChunkedArray
 

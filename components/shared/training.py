@@ -20,8 +20,9 @@ from safetensors.torch import save as save_tensors
 
 from components.shared import storage
 from components.shared.errors import InputError
+from components.shared.models.arithmetic import resolve_precision
 from components.shared.models.batches import token_batches
-from components.shared.models.scoring import resolve_precision
+from components.shared.models.tokens import encode_rows
 from components.shared.tracking import NullTracker, Tracker
 
 logger = logging.getLogger(__name__)
@@ -39,11 +40,11 @@ class Encoded:
     lengths: np.ndarray
 
     @staticmethod
-    def of(tokenizer: Any, *texts: list[str], max_tokens: int) -> "Encoded":
-        """One column of texts, or two that are read jointly; cut like `models.scoring` cuts them."""
-        encoded = tokenizer(*texts, truncation="longest_first", max_length=max_tokens)
+    def of(tokenizer: Any, *texts: list[str], max_tokens: int, decoder: bool = False) -> "Encoded":
+        """One column of texts, or two that are read jointly, as `models.scoring` reads them."""
+        encoded = encode_rows(tokenizer, *texts, max_tokens=max_tokens, decoder=decoder)
         lengths = np.fromiter(map(len, encoded["input_ids"]), np.int64, len(texts[0]))
-        return Encoded(tokenizer, dict(encoded), lengths)
+        return Encoded(tokenizer, encoded, lengths)
 
     def batch(self, rows: Iterable[int], device: torch.device | str = "cpu") -> Any:
         """Tensors [rows, longest of them] for `model(**batch)`."""

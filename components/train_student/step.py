@@ -12,9 +12,9 @@ from components.shared import storage
 from components.shared.errors import InputError
 from components.shared.losses import LOSSES, pointwise_mse, ranknet
 from components.shared.models import folder
+from components.shared.models.arithmetic import pick_device
 from components.shared.models.batches import grouped_batches
 from components.shared.models.inputs import model_texts
-from components.shared.models.scoring import pick_device
 from components.shared.report import Report
 from components.shared.tables import read_table
 from components.shared.tracking import Tracker

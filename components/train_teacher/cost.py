@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
-from components.shared.models.scoring import resolve_precision
+from components.shared.models.arithmetic import resolve_precision
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.network import ready_to_learn
 

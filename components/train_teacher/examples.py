@@ -102,7 +102,10 @@ class Examples:
             left, right = left + bare_left, right + bare_right
         grades = tables.training["grade"].to_numpy().astype(np.int64)
         weights = targets.grade_weights(grades, len(spec.gains), config.balance)[grades]
-        encoded = (EncodedApart if config.reading == "separate" else Encoded).of(tokenizer, left, right, max_tokens=spec.max_tokens)
+        if config.reading == "separate":
+            encoded: Encoded | EncodedApart = EncodedApart.of(tokenizer, left, right, max_tokens=spec.max_tokens)
+        else:
+            encoded = Encoded.of(tokenizer, left, right, max_tokens=spec.max_tokens, decoder=spec.decoder)
         query = np.unique(tables.training["query_id"].to_numpy(), return_inverse=True)[1]
         return Examples(encoded, query, grades, weights, 2 if hidden else 1)
 

@@ -10,9 +10,9 @@ import torch
 
 from components.shared.errors import InputError
 from components.shared.models import folder
+from components.shared.models.arithmetic import pick_device, resolve_precision
 from components.shared.models.batches import token_batches
 from components.shared.models.inputs import model_texts
-from components.shared.models.scoring import pick_device, resolve_precision
 from components.shared.tracking import Tracker
 from components.shared.training import Checkpoints, Curve, EncodedApart, Stepper, fit
 from components.train_teacher.config import TrainTeacherConfig

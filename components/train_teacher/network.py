@@ -8,7 +8,7 @@ import torch
 
 from components.shared.errors import InputError
 from components.shared.models import folder
-from components.shared.models.scoring import resolve_precision
+from components.shared.models.arithmetic import resolve_precision
 from components.train_teacher import targets
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.similarity import SeparateReader
@@ -36,6 +36,7 @@ def teacher_spec(path: Path, config: TrainTeacherConfig, gains: list[float]) -> 
         gains=targets.folded_gains(gains, config.folding),
         num_neighbors=config.num_neighbors,
         source=given.source,
+        decoder=config.reading == "joint" and folder.is_decoder(path),
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from components.shared import storage
 from components.shared.launch import launch
 from components.shared.models import folder
-from components.shared.models.scoring import resolve_precision
+from components.shared.models.arithmetic import resolve_precision
 from components.shared.report import Report
 from components.shared.tables import Manifest
 from components.shared.tracking import Tracker

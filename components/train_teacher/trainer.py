@@ -31,7 +31,7 @@ from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deep
 
 from components.shared.errors import InputError, TemporaryError
 from components.shared.launch import refuse
-from components.shared.models.scoring import resolve_precision
+from components.shared.models.arithmetic import resolve_precision
 from components.shared.tracking import NullTracker
 from components.shared.training import decay_groups
 from components.train_teacher.config import TrainTeacherConfig

@@ -94,7 +94,9 @@ def query_table(names: pa.Array, text: pa.Array, split: list[str | None]) -> pa.
 def label_table(keys: dict[str, pa.Array], gains: np.ndarray) -> pa.Table:
     probabilities = pa.array([[1.0 - gain, gain] for gain in gains.tolist()], pa.list_(pa.float32()))
     digest = pa.array(["d"] * len(gains))
-    return pa.table({**keys, "probabilities": probabilities, "score": pa.array(gains), "text_digest": digest, "model_digest": digest})
+    return pa.table(
+        {**keys, "probabilities": probabilities, "score": pa.array(gains), "text_digest": digest, "model_digest": digest, "engine": digest}
+    )
 
 
 @pytest.fixture(scope="session")

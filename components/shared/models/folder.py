@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from components.shared import storage
@@ -31,7 +38,9 @@ class OutdatedModelError(InputError):
 class ModelSpec:
     """What a model is. `gains` is the gain of each grade that a teacher predicts; other kinds have none.
 
-    A teacher with `offsets` (one per grade) reads query and item separately: the logit of grade g is `slope` x g x cosine + offset g.
+    `decoder` says that a joint reader looks only backwards: query and item are tokenised apart (`tokens.join_pairs`) and its head reads
+    the last token. A teacher with `offsets` (one per grade) reads query and item separately: the logit of grade g is `slope` x g x
+    cosine + offset g.
     """
 
     kind: str
@@ -42,6 +51,7 @@ class ModelSpec:
     source: str = ""
     slope: float = 0.0
     offsets: list[float] = field(default_factory=list)
+    decoder: bool = False
 
     def reads_jointly(self) -> bool:
         return self.kind in JOINT_KINDS and not self.offsets
@@ -115,7 +125,14 @@ def _inferred(folder: Path) -> ModelSpec:
     joint = any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
     if joint and config.num_labels != 1:
         raise InputError(f"model folder '{folder}' has {config.num_labels} labels and no {SPEC} that says their gains; add one")
-    return ModelSpec("cross_encoder" if joint else "encoder", max_tokens, source=str(folder))
+    return ModelSpec("cross_encoder" if joint else "encoder", max_tokens, source=str(folder), decoder=joint and is_decoder(folder))
+
+
+def is_decoder(folder: Path) -> bool:
+    """Whether the folder's network looks only backwards: its family writes text and fills no gaps."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    looks_ahead = getattr(config, "use_bidirectional_attention", False) or not getattr(config, "is_causal", True)
+    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and type(config) not in MODEL_FOR_MASKED_LM_MAPPING and not looks_ahead
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -128,14 +145,14 @@ def load_tokenizer(folder: Path) -> Any:
 def load_model(folder: Path, spec: ModelSpec, *, dtype: torch.dtype = torch.float32) -> Any:
     """The network of a folder: with a head of `spec.num_labels()` for joint readers, the bare backbone for the others.
 
-    A head that the folder lacks starts from the current torch seed. Decoders need a padding id so that the head reads the last
-    *real* token (papers.md A.8 shows what happens otherwise).
+    A head that the folder lacks starts from the current torch seed. transformers' own forward, which training uses, takes the last token
+    that is not the padding id for the last real one, so a decoder must know the tokenizer's (papers.md A.8 shows what happens otherwise).
     """
     settings: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True, "use_safetensors": True, "dtype": dtype}
     if not spec.reads_jointly():
         return AutoModel.from_pretrained(folder, **settings)
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=spec.num_labels(), **settings)
-    if model.config.pad_token_id is None:
+    if spec.decoder or model.config.pad_token_id is None:
         model.config.pad_token_id = load_tokenizer(folder).pad_token_id
     return model
 

@@ -6,24 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 
 from components.shared import storage
 from components.shared.models import folder
+from components.shared.models.arithmetic import pick_device, resolve_precision
 from components.shared.models.batches import token_batches
+from components.shared.models.decoders import DecoderClassifier
+from components.shared.models.tokens import encode_rows, join_pairs
 
 logger = logging.getLogger(__name__)
-
-
-def resolve_precision(precision: str) -> str:
-    """`auto` -> bf16 where the hardware multiplies it natively (CUDA, CPUs with avx512_bf16), else fp32."""
-    if precision != "auto":
-        return precision
-    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if native else "fp32"
-
-
-def pick_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -43,16 +35,29 @@ def grade_logits(cosines: np.ndarray, slope: float, offsets: Sequence[float] | n
 
 
 class Scorer:
-    """A loaded model. A pair's score does not depend on its neighbors in a batch beyond rounding."""
+    """A loaded model. A pair's score does not depend on its neighbors in a batch beyond rounding.
 
-    def __init__(self, uri: str, *, batch_tokens: int = 8192, precision: str = "fp32") -> None:
+    Args:
+        method: how a decoder reads pairs, one of `decoders.METHODS`; other models know one way.
+    """
+
+    def __init__(self, uri: str, *, batch_tokens: int = 8192, precision: str = "fp32", method: str = "plain") -> None:
         path = folder.fetch(uri)
         self.spec = folder.read_spec(path)
         self.digest = storage.content_digest(str(path))
         self.tokenizer = folder.load_tokenizer(path)
         self.device = pick_device()
         self.model = folder.load_model(path, self.spec).to(self.device).eval()
-        self.batch_tokens, self.precision = batch_tokens, resolve_precision(precision)
+        self.batch_tokens, self.precision, self.method = batch_tokens, resolve_precision(precision), method
+        self.decoder: DecoderClassifier | None = None
+        if self.spec.decoder and self.spec.reads_jointly():
+            settings = {"precision": self.precision, "batch_tokens": batch_tokens}
+            self.decoder = DecoderClassifier(self.model, self.tokenizer, **settings)
+
+    @property
+    def engine(self) -> str:
+        """What computed the scores, for the rows: library, method, number format, version of the texts."""
+        return f"transformers {transformers.__version__}, {self.method}, {self.precision}, texts {self.spec.text_version}"
 
     def probabilities(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
         """Teacher: probability of each grade [rows, grades], float32."""
@@ -67,6 +72,8 @@ class Scorer:
 
     def logits(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
         """Raw output [rows, labels], float32; the cosine of the two texts [rows, 1] for models that read them separately, grades apart."""
+        if self.decoder:
+            return self.decoder.logits(join_pairs(self.tokenizer, left, right, self.spec.max_tokens), self.method)
         if self.spec.reads_jointly():
             return self._run([left, right], self.spec.num_labels(), self._joint)
         cosines = self.cosines(left, right)
@@ -93,7 +100,7 @@ class Scorer:
         if not rows:
             return out
         limit = self.spec.max_tokens
-        encoded = self.tokenizer(*[list(column) for column in texts], truncation="longest_first", max_length=limit)
+        encoded = encode_rows(self.tokenizer, *texts, max_tokens=limit)
         lengths = np.fromiter(map(len, encoded["input_ids"]), np.int64, rows)
         use_bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
         for chosen in token_batches(lengths, self.batch_tokens):

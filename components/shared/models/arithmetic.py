@@ -1,0 +1,56 @@
+"""Which numbers a model computes with, and on what."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+
+EXACT = 1e-6  # largest error of a float32 product, relative to its longest value; rounding to bf16 errs a thousand times as much
+
+
+def resolve_precision(precision: str) -> str:
+    """`auto` -> bf16 where the hardware multiplies it natively (CUDA, CPUs with avx512_bf16), else fp32."""
+    if precision != "auto":
+        return precision
+    native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+    return "bf16" if native else "fp32"
+
+
+def pick_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def fast_float32() -> Iterator[None]:
+    """While open, float32 products on a CPU go through oneDNN, where that is exact.
+
+    torch's own choice takes an AVX2 path on AMD. Asking for bf16 products takes oneDNN's AVX-512 kernels, which on CPUs without AMX
+    compute in float32 all the same; where they do not, nothing is changed.
+    """
+    if torch.backends.mkldnn.is_available() and _onednn_is_exact():
+        with _bf16_allowed():
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def _bf16_allowed() -> Iterator[None]:
+    products: Any = torch.backends.mkldnn.matmul  # type: ignore[reportAttributeAccessIssue] - a name that torch makes at run time
+    standing, products.fp32_precision = products.fp32_precision, "bf16"
+    try:
+        yield
+    finally:
+        products.fp32_precision = standing
+
+
+@cache
+def _onednn_is_exact() -> bool:
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.randn(shape, generator=generator) for shape in ((256, 384), (384, 256)))
+    with _bf16_allowed():
+        found = (left @ right).double()
+    truth = left.double() @ right.double()
+    return float((found - truth).abs().max() / truth.abs().max()) < EXACT

@@ -17,17 +17,18 @@ from components.shared.schema import NEIGHBORS
 logger = logging.getLogger(__name__)
 
 
-def snapshot_days(judged: Sequence[date | None], first_day: date, last_day: date, max_snapshots: int) -> list[date]:
+def snapshot_days(judged: Sequence[date | None], span: Span, last_day: date, max_snapshots: int) -> list[date]:
     """The day after the log's last, and each day of judgment with log days before it; ascending.
 
     Raises:
-        InputError: for more than `max_snapshots` days.
+        InputError: for more than `max_snapshots` days after the span, for which snapshots have to be made.
     """
-    days = [*sorted({day for day in judged if day is not None and first_day < day <= last_day}), last_day + ONE_DAY]
-    if len(days) > max_snapshots:
+    days = [*sorted({day for day in judged if day is not None and span.first_day < day <= last_day}), last_day + ONE_DAY]
+    num_new = sum(day > span.last_day for day in days)
+    if num_new > max_snapshots:
         raise InputError(
-            f"recipe section 'neighbors': key 'max_snapshots' = {max_snapshots}, but {len(days)} snapshots are needed: "
-            f"judgments were made on {len(days) - 1} days inside the log; raise it, or round column 'judged_at' of the judgments to weeks"
+            f"recipe section 'neighbors': key 'max_snapshots' = {max_snapshots}, but {num_new} snapshots are needed: "
+            f"judgments were made on {num_new - 1} days inside the log; raise it, or round column 'judged_at' of the judgments to weeks"
         )
     return days
 

@@ -52,6 +52,7 @@ def run(
         connection.register("interactions", read_table(interactions, "interactions"))
         connection.register("texts", _texts(read_table(items, "items"), read_table(queries, "queries")))
         span = _begin(connection, config, previous)
+        counted_days = f"days after {span.last_day}, added to '{previous}'" if previous else "all days of the log"
         kept, counted, unknown_items, unknown_queries, last_day = connection.execute(_FATES, {"since": span.last_day}).fetchall()[0]
         if not kept:
             after = f"after {span.last_day} (the last day of '{previous}') " if previous else ""
@@ -60,7 +61,7 @@ def run(
                 f"an item of '{items}'; give the tables of one shop, and a window in which it has traffic"
             )
         judged = pc.unique(read_table(judgments, "judgments", ["judged_at"])["judged_at"]).to_pylist()
-        days = snapshot_days(judged, span.first_day, last_day, config.max_snapshots)
+        days = snapshot_days(judged, span, last_day, config.max_snapshots)
         earlier = _earlier(previous, [day for day in days if day <= span.last_day])
         span, made, num_pairs = make_snapshots(connection, span, [day for day in days if day > span.last_day], config)
         stored = stored_counts(connection, span)
@@ -76,7 +77,7 @@ def run(
         kept=kept,
         dropped=dropped,
         metrics={name: float(value) for name, value in metrics.items()} | describe(made[-1]),
-        notes={"newest snapshot": str(days[-1]), "rule": config.rule},
+        notes={"newest snapshot": str(days[-1]), "rule": config.rule, "counted": counted_days},
     )
 
 

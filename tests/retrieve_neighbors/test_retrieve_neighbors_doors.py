@@ -39,6 +39,7 @@ def test_component(write: Write, tmp_path: Path):
         workspace=str(tmp_path / "work"),
         run_id="r1",
         **inputs,
+        lineage=artifact(tmp_path / "kfp" / "lineage", uris["items"]),
         neighbors=out,
         evidence=evidence,
         summary=summary,

@@ -1,7 +1,7 @@
 """kfp door of retrieve_neighbors."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input, Markdown, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Output
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False, packages_to_install=[])
@@ -17,6 +17,7 @@ def retrieve_neighbors(
     lineage: Input[Artifact],
     neighbors: Output[Dataset],
     evidence: Output[Dataset],
+    page: Output[HTML],
     summary: Output[Markdown],
 ):
     """Find what shoppers accepted for a query and which queries an item satisfied.
@@ -33,6 +34,7 @@ def retrieve_neighbors(
         lineage: what extract_logs says of the night: window and last day.
         neighbors: table of neighbors with their evidence, by snapshot day.
         evidence: counts of all pairs up to the log's last day, for a later run to go on from.
+        page: pictures of the newest snapshot: neighbors per key, evidence and its threshold, queries by segment.
         summary: counts and quantiles of the evidence.
     """
     from components.retrieve_neighbors.config import RetrieveNeighborsConfig
@@ -51,7 +53,7 @@ def retrieve_neighbors(
         run_id=run_id,
         inputs={"interactions": interactions, "items": items, "queries": queries, "judgments": judgments},
         outputs={"neighbors": neighbors, "evidence": evidence},
-        pages={"summary": summary},
+        pages={"neighbors.html": page, "summary": summary},
         values={"previous": nights.previous()},
     )
     nights.record(neighbors.metadata["uri"])

@@ -35,22 +35,21 @@ def snapshot_days(judged: Sequence[date | None], span: Span, last_day: date, max
 
 def make_snapshots(
     connection: duckdb.DuckDBPyConnection, span: Span, days: Sequence[date], config: RetrieveNeighborsConfig
-) -> tuple[Span, list[pa.Table], int]:
-    """The span counted in the end, the rows of table `neighbors` of each day, and how many pairs the last were chosen from.
+) -> tuple[Span, list[pa.Table], pa.Table]:
+    """The span counted in the end, the rows of table `neighbors` of each day, and the evidence that the last were chosen from.
 
     Args:
         connection: has tables `interactions`, `counts` and `texts` (name, is_item, text).
-        days: ascending, all after the span.
+        days: ascending, all after the span, at least one.
     """
-    snapshots, num_pairs = [], 0
+    snapshots, evidence = [], pa.table({})
     for day in days:
         span = advance(connection, span, day)
         evidence = collect_evidence(connection, config)
-        num_pairs = evidence.num_rows
         connection.register("accepted", evidence.filter(is_accepted(evidence, config)))
         ranked = rank_neighbors(connection, config)
         connection.unregister("accepted")
-        logger.info("snapshot %s: %d neighbors out of %d pairs", day, ranked.num_rows, num_pairs)
+        logger.info("snapshot %s: %d neighbors out of %d pairs", day, ranked.num_rows, evidence.num_rows)
         dated = ranked.add_column(0, "snapshot", pa.repeat(pa.scalar(day, pa.date32()), ranked.num_rows))
         snapshots.append(dated.cast(NEIGHBORS.schema))
-    return span, snapshots, num_pairs
+    return span, snapshots, evidence

@@ -41,7 +41,7 @@ class Rooms:
         log = self.call("logs", extract_logs, LOGS, outputs, date=date, workspace=str(workspace), **given)
         given = {name: log[name] for name in ("interactions", "queries", "lineage")}
         given |= {name: self.known[name] for name in ("items", "judgments")}
-        outputs = ["neighbors", "evidence"]
+        outputs = ["neighbors", "evidence", "page"]
         return self.call("neighbors", retrieve_neighbors, NEIGHBORS | settings, outputs, workspace=str(workspace), **given)
 
 

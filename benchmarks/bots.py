@@ -28,7 +28,7 @@ from components.simulate_shop.config import SimulateShopConfig
 from components.simulate_shop.step import run as simulate
 
 SHARES = (0.01, 0.05, 0.20)
-OUTPUTS = ("events", "interactions", "queries", "reformulations")
+OUTPUTS = ("events", "interactions", "queries", "reformulations", "lineage")
 
 
 def measure(share: float, num_sessions: int) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 The same rules on the same log (malformed rows, duplicates, bots by rate, by silence and by top clicks, rare queries), written for one
 engine by hand: DuckDB's SQL as the room had it before its rules became Ibis expressions, polars' lazy frames, pandas. Each writes
 events by time with hashed clients, and interactions with position-corrected impressions, as Parquet. What they leave out: scrubbing,
-Unicode normalisation, sessions, the checks of the tables, and logs whose files differ.
+Unicode normalisation, sessions and reformulations, table `queries`, bots by pace and by blind clicks, quarantine and lineage, what was
+dropped and why, the checks of the tables, and logs whose files differ. pandas and polars also write sessions unhashed, and
+hold everything in memory.
 """
 
 import hashlib

@@ -51,7 +51,7 @@ def distillation(
     interactions, queries, lineage = (log_task.outputs[name] for name in ("interactions", "queries", "lineage"))
     texts = {"queries": queries, "items": items}
     near = retrieve_neighbors(
-        config=neighbors, section="neighbors", interactions=interactions, judgments=judgments, **texts, **run,
+        config=neighbors, section="neighbors", interactions=interactions, judgments=judgments, lineage=lineage, **texts, **run,
     ).set_display_name("Behavior neighbors").outputs["neighbors"]
     big = prepare_encoder(config=teacher_encoder, section="teacher_encoder", **texts, **run).set_display_name("Teacher encoder")
     small = prepare_encoder(config=student_encoder, section="student_encoder", **texts, **run).set_display_name("Student encoder")

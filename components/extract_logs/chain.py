@@ -33,7 +33,7 @@ def clean_events(warehouse: Warehouse, config: ExtractLogsConfig, window: Window
     num_sound, num_known = warehouse.number(staged.filter(_.fault.isnull()).count()), warehouse.number(known.count())
     warehouse.drop("staged", "searches", "spellings", "ids")
     events = warehouse.view("events", cleaning.deduplicate(known, warehouse.keep("suspects", cleaning.find_suspects(known))))
-    bots = warehouse.keep("bots", find_bots(typed, events, config, window))
+    bots = warehouse.keep("bots", find_bots(typed, phrases, events, config, window))
     counted = warehouse.keep("counted", frequencies.count_queries(phrases, typed, bots, hidden, config, window))
     judged = warehouse.view("judged_events", cleaning.judge_events(events, counted, bots, window))
     warehouse.view("kept", cleaning.keep_events(judged))

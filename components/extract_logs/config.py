@@ -42,6 +42,10 @@ class ExtractLogsConfig(StepConfig):
     client_salt_variable: str = Field("LOG_CLIENT_SALT", description="Environment variable that holds the secret salt of client hashes.")
     bot_searches_per_minute: float = Field(20.0, gt=0, description="Sustained searches per minute above which a client is a bot.")
     bot_burst_minutes: int = Field(5, ge=1, description="How long that rate must be sustained, in minutes.")
+    bot_pace_factor: float = Field(
+        10.0, gt=1, description="How many times shorter than the usual client's a client's middle pause between searches makes it a bot."
+    )
+    bot_pace_searches: int = Field(20, ge=2, description="Pauses between searches from which a client's pace is looked at (count).")
     bot_impressions: int = Field(2000, ge=1, description="Impressions without one click from which a client is a bot (count).")
     bot_clicks: int = Field(50, ge=1, description="Clicks from which the pattern of clicked positions is looked at (count).")
     bot_top_positions: int = Field(3, ge=1, description="The first positions that click bots stay on (positions).")

@@ -3,6 +3,7 @@
 The fields are described in the room's README. Equal input gives equal bytes: no clock, no run id.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -154,6 +155,7 @@ def _content(one: Departure) -> dict[str, Any]:
     return {
         "schema": "extract_logs/lineage",
         "version": VERSION,
+        "settings": hashlib.sha256(one.config.model_dump_json().encode()).hexdigest()[:16],
         "source": {
             "name": one.source.name, "root": one.source.root, "snapshot": one.source.snapshot, "format": log.format,
             "events": log.events, "queries": log.queries, "files_read": dict(one.num_files),

@@ -62,7 +62,7 @@ def relation(files: Sequence[str], places: Places, needed: Sequence[str] = ()) -
     return " UNION ALL ".join(selects) or f"SELECT {', '.join(f'CAST(NULL AS VARCHAR) AS {name}' for name in places)} WHERE false"
 
 
-_JSON = pa.large_string()  # stands for a JSON document that is parsed when a place lies inside it
+_JSON = pa.json_()  # of a column of lines: a document that is parsed when a place lies inside it
 
 
 def parquet_options(files: Sequence[str]) -> str:

@@ -34,7 +34,8 @@ def read_log(connection: duckdb.DuckDBPyConnection, events: str, searches: str) 
     connection.execute(
         f"""CREATE VIEW read_events AS
             SELECT query_id, coalesce(client, session) AS client, session, moment(time) AS us, action AS name, item_id,
-                   TRY_CAST(ordinal AS INTEGER) + 1 - first_position AS position, text, ordinal IS NOT NULL AS has_position,
+                   TRY_CAST(TRY_CAST(ordinal AS INTEGER)::BIGINT + 1 - first_position AS INTEGER) AS position,
+                   text, ordinal IS NOT NULL AS has_position,
                    coalesce(query_id, action, time, item_id, client, session) IS NULL AS is_blank, origin
             FROM ({events});
             CREATE VIEW read_queries AS

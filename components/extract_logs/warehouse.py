@@ -6,6 +6,7 @@ streamed.
 
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -81,9 +82,13 @@ class Warehouse:
         return int(self.rows(value.name("value").as_table())[0]["value"] or 0)
 
     def stream(self, relation: ibis.Table) -> Iterator[pa.Table]:
-        """A large relation in pieces, in its order."""
-        for batch in self.sql.sql(_compile(relation)).to_arrow_reader(BATCH_ROWS):
-            yield pa.Table.from_batches([batch])
+        """A large relation in pieces, in its order; the engine makes the next piece while the caller works on this one."""
+        reader = self.sql.sql(_compile(relation)).to_arrow_reader(BATCH_ROWS)
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(next, reader, None)
+            while (batch := coming.result()) is not None:
+                coming = ahead.submit(next, reader, None)
+                yield pa.Table.from_batches([batch])
 
 
 @lru_cache(maxsize=256)

@@ -1,7 +1,7 @@
 """kfp door of retrieve_neighbors."""
 
 from kfp import dsl
-from kfp.dsl import Dataset, Input, Markdown, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Output
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False, packages_to_install=[])
@@ -14,10 +14,11 @@ def retrieve_neighbors(
     items: Input[Dataset],
     queries: Input[Dataset],
     judgments: Input[Dataset],
+    lineage: Input[Artifact],
     neighbors: Output[Dataset],
     evidence: Output[Dataset],
+    page: Output[HTML],
     summary: Output[Markdown],
-    previous: str = "",
 ):
     """Find what shoppers accepted for a query and which queries an item satisfied.
 
@@ -30,14 +31,19 @@ def retrieve_neighbors(
         items: the catalogue.
         queries: judged queries and kept queries of the log.
         judgments: graded pairs; their days decide which snapshots are made.
+        lineage: what extract_logs says of the night: window and last day.
         neighbors: table of neighbors with their evidence, by snapshot day.
         evidence: counts of all pairs up to the log's last day, for a later run to go on from.
+        page: pictures of the newest snapshot: neighbors per key, evidence and its threshold, queries by segment.
         summary: counts and quantiles of the evidence.
-        previous: URI of the folder of an earlier run's `evidence` and `neighbors`; empty counts the whole log.
     """
     from components.retrieve_neighbors.config import RetrieveNeighborsConfig
-    from components.shared.handover import perform
+    from components.retrieve_neighbors.nights import Nights
+    from components.shared import storage
+    from components.shared.handover import address_of, perform
 
+    settings = RetrieveNeighborsConfig.from_mapping(config, section=section)
+    nights = Nights(settings, storage.join(workspace, section), address_of(lineage)["uri"])
     perform(
         "components.retrieve_neighbors.step",
         RetrieveNeighborsConfig,
@@ -47,6 +53,7 @@ def retrieve_neighbors(
         run_id=run_id,
         inputs={"interactions": interactions, "items": items, "queries": queries, "judgments": judgments},
         outputs={"neighbors": neighbors, "evidence": evidence},
-        pages={"summary": summary},
-        values={"previous": previous},
+        pages={"neighbors.html": page, "summary": summary},
+        values={"previous": nights.previous()},
     )
+    nights.record(neighbors.metadata["uri"])

@@ -23,6 +23,10 @@ class RetrieveNeighborsConfig(StepConfig):
     num_neighbors: int = Field(
         3, ge=1, description="Neighbors that a model reads per side; one more is kept, for when the judged pair is taken out."
     )
+    history: Literal["window", "nights"] = Field(
+        "window",
+        description="In the pipeline: `window` counts all days of the log each night; `nights` adds its new days to the night before.",
+    )
     half_life_days: float = Field(
         0, ge=0, description="Days after which an impression or a click counts half, under `lower_bound`; 0 forgets nothing."
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from components.retrieve_neighbors import coverage, page
 from components.retrieve_neighbors.config import RetrieveNeighborsConfig
 from components.retrieve_neighbors.counts import ONE_DAY, Span, begin, resume, stored_counts
 from components.retrieve_neighbors.snapshots import make_snapshots, snapshot_days
@@ -37,7 +38,8 @@ def run(
     previous: str = "",
     tracker: Tracker,
 ) -> Report:
-    """Write table `neighbors`: one snapshot after the log's last day, and one per day of judgment inside the log.
+    """Write table `neighbors`: one snapshot after the log's last day, and one per day of judgment inside the log; and beside it the page
+    `neighbors.html` of the newest.
 
     Args:
         evidence: URI of the table to write that the next run can go on from; empty writes none.
@@ -48,10 +50,12 @@ def run(
         InputError: for tables that do not fit, a log without a known query and item after the days of `previous`, or too many days of
             judgment.
     """
+    catalogue, asked = read_table(items, "items"), read_table(queries, "queries")
     with duckdb.connect() as connection:
         connection.register("interactions", read_table(interactions, "interactions"))
-        connection.register("texts", _texts(read_table(items, "items"), read_table(queries, "queries")))
+        connection.register("texts", _texts(catalogue, asked))
         span = _begin(connection, config, previous)
+        counted_days = f"days after {span.last_day}, added to '{previous}'" if previous else "all days of the log"
         kept, counted, unknown_items, unknown_queries, last_day = connection.execute(_FATES, {"since": span.last_day}).fetchall()[0]
         if not kept:
             after = f"after {span.last_day} (the last day of '{previous}') " if previous else ""
@@ -60,23 +64,25 @@ def run(
                 f"an item of '{items}'; give the tables of one shop, and a window in which it has traffic"
             )
         judged = pc.unique(read_table(judgments, "judgments", ["judged_at"])["judged_at"]).to_pylist()
-        days = snapshot_days(judged, span.first_day, last_day, config.max_snapshots)
+        days = snapshot_days(judged, span, last_day, config.max_snapshots)
         earlier = _earlier(previous, [day for day in days if day <= span.last_day])
-        span, made, num_pairs = make_snapshots(connection, span, [day for day in days if day > span.last_day], config)
+        span, made, pairs = make_snapshots(connection, span, [day for day in days if day > span.last_day], config)
         stored = stored_counts(connection, span)
     manifest = write_table(neighbors, "neighbors", pa.concat_tables([*earlier, *made]).combine_chunks())
     tracker.dataset("neighbors", neighbors, manifest.digest, manifest.rows)
     if evidence:
         write_table(evidence, "evidence", stored)
+    reach = coverage.measure(made[-1], pairs, asked, catalogue, config)
+    tracker.artifact(_publish(neighbors, page.render(reach, days[-1], config)))
     dropped = {"already_counted": counted, "unknown_item": unknown_items, "unknown_query": unknown_queries}
     num_snapshots = len(earlier) + len(made)
-    metrics = {"snapshots": num_snapshots, "snapshots.absent": len(days) - num_snapshots, "rows": manifest.rows, "pairs": num_pairs}
+    metrics = {"snapshots": num_snapshots, "snapshots.absent": len(days) - num_snapshots, "rows": manifest.rows, "pairs": pairs.num_rows}
     return Report(
         read=kept + sum(dropped.values()),
         kept=kept,
         dropped=dropped,
-        metrics={name: float(value) for name, value in metrics.items()} | describe(made[-1]),
-        notes={"newest snapshot": str(days[-1]), "rule": config.rule},
+        metrics={name: float(value) for name, value in metrics.items()} | describe(made[-1]) | reach.metrics(),
+        notes={"newest snapshot": str(days[-1]), "rule": config.rule, "counted": counted_days},
     )
 
 
@@ -90,6 +96,13 @@ def describe(newest: pa.Table) -> dict[str, float]:
         metrics |= {f"{side}.keys": float(keys), f"{side}.mean_neighbors": len(rows) / max(keys, 1)}
     bounds = whole.filter(pc.is_in(whole["side"], pa.array(SIDES[:2])))["lower_bound"].to_numpy()
     return metrics | {f"lower_bound.p{share}": float(np.percentile(bounds, share)) if len(bounds) else 0.0 for share in (10, 50, 90)}
+
+
+def _publish(neighbors: str, content: bytes) -> str:
+    """Write the page beside the table; returns its address."""
+    address = storage.join(storage.normalise(neighbors).rpartition("/")[0], page.PAGE)
+    storage.write_bytes(address, content)
+    return address
 
 
 def _begin(connection: duckdb.DuckDBPyConnection, config: RetrieveNeighborsConfig, previous: str) -> Span:

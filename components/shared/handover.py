@@ -58,7 +58,7 @@ def perform(
         InputError: for settings or inputs that are wrong.
     """
     settings = config_type.from_mapping(config, section=section)
-    addresses = {name: _address(artifact) for name, artifact in inputs.items()}
+    addresses = {name: address_of(artifact) for name, artifact in inputs.items()}
     fingerprint = _fingerprint(run, settings, addresses, values or {})
     folder = storage.join(workspace, section, fingerprint)
     spool = _spool_file(workspace, run_id, section)
@@ -77,9 +77,10 @@ def perform(
     return report
 
 
-def _address(artifact: Any) -> dict[str, str]:
+def address_of(artifact: Any) -> dict[str, str]:
+    """uri and digest of what an earlier step wrote, from its kfp artifact; of a list of them joined by commas."""
     if isinstance(artifact, list | tuple):
-        several = [_address(one) for one in artifact]
+        several = [address_of(one) for one in artifact]
         return {key: ",".join(one[key] for one in several) for key in ("uri", "digest")}
     address = json.loads(Path(artifact.path).read_text())
     return {"uri": address["uri"], "digest": address["digest"]}

@@ -386,96 +386,156 @@ FROM (
 ) AS `t9`;
 
 CREATE TABLE `bots` AS
-WITH `t4` AS (
+WITH `t5` AS (
   SELECT DISTINCT
-    `t1`.`client`,
-    `t1`.`search`,
-    `t1`.`item_id`
-  FROM `events` AS `t1`
+    `t0`.`client`,
+    `t0`.`search`,
+    `t0`.`item_id`
+  FROM `events` AS `t0`
+  WHERE
+    `t0`.`us` >= 1714521600000000
+    AND `t0`.`us` < 1716940800000000
+    AND `t0`.`client` IS NOT NULL
+    AND `t0`.`action` = 1
+), `t7` AS (
+  SELECT
+    *
+  FROM `typed` AS `t1`
   WHERE
     `t1`.`us` >= 1714521600000000
     AND `t1`.`us` < 1716940800000000
     AND `t1`.`client` IS NOT NULL
-    AND `t1`.`action` = 1
-), `t11` AS (
+), `t16` AS (
   SELECT
-    `t3`.`client`,
-    COUNTIF(`t3`.`action` = 0) AS `impressions`,
-    COUNTIF(`t3`.`action` = 1) AS `clicks`,
+    `t4`.`client`,
+    COUNTIF(`t4`.`action` = 0) AS `impressions`,
+    COUNTIF(`t4`.`action` = 1) AS `clicks`,
     COUNTIF((
-      `t3`.`action` = 1
+      `t4`.`action` = 1
     ) AND (
-      `t3`.`position` <= 3
+      `t4`.`position` <= 3
     )) AS `top_clicks`
   FROM (
     SELECT
       *
-    FROM `events` AS `t1`
+    FROM `events` AS `t0`
     WHERE
-      `t1`.`us` >= 1714521600000000
-      AND `t1`.`us` < 1716940800000000
-      AND `t1`.`client` IS NOT NULL
-  ) AS `t3`
+      `t0`.`us` >= 1714521600000000
+      AND `t0`.`us` < 1716940800000000
+      AND `t0`.`client` IS NOT NULL
+  ) AS `t4`
   GROUP BY
     1
-), `t22` AS (
+), `t30` AS (
   SELECT
-    `t21`.`client`,
+    `t28`.`client`,
     COUNT(*) AS `clicks`,
-    COUNTIF(`t21`.`is_shown` IS NULL) AS `blind`
+    COUNTIF(`t28`.`is_shown` IS NULL) AS `blind`
   FROM (
     SELECT
-      `t8`.`client`,
-      `t8`.`search`,
-      `t8`.`item_id`,
-      `t20`.`search` AS `search_right`,
-      `t20`.`item_id` AS `item_id_right`,
-      `t20`.`is_shown`
-    FROM `t4` AS `t8`
+      `t12`.`client`,
+      `t12`.`search`,
+      `t12`.`item_id`,
+      `t26`.`search` AS `search_right`,
+      `t26`.`item_id` AS `item_id_right`,
+      `t26`.`is_shown`
+    FROM `t5` AS `t12`
     LEFT OUTER JOIN (
       SELECT
-        `t15`.`search`,
-        `t15`.`item_id`,
+        `t21`.`search`,
+        `t21`.`item_id`,
         TRUE AS `is_shown`
       FROM (
         SELECT DISTINCT
           *
         FROM (
           SELECT
-            `t7`.`search`,
-            `t7`.`item_id`
+            `t10`.`search`,
+            `t10`.`item_id`
           FROM (
             SELECT
               *
-            FROM `events` AS `t1`
+            FROM `events` AS `t0`
             WHERE
-              `t1`.`us` >= 1714521600000000
-              AND `t1`.`us` < 1716940800000000
-              AND `t1`.`client` IS NOT NULL
-              AND `t1`.`action` = 0
-          ) AS `t7`
+              `t0`.`us` >= 1714521600000000
+              AND `t0`.`us` < 1716940800000000
+              AND `t0`.`client` IS NOT NULL
+              AND `t0`.`action` = 0
+          ) AS `t10`
           WHERE
             EXISTS(
               SELECT
                 1
-              FROM `t4` AS `t9`
+              FROM `t5` AS `t13`
               WHERE
-                `t7`.`search` = `t9`.`search` AND `t7`.`item_id` = `t9`.`item_id`
+                `t10`.`search` = `t13`.`search` AND `t10`.`item_id` = `t13`.`item_id`
             )
-        ) AS `t14`
-      ) AS `t15`
-    ) AS `t20`
-      ON `t8`.`search` = `t20`.`search` AND `t8`.`item_id` = `t20`.`item_id`
-  ) AS `t21`
+        ) AS `t18`
+      ) AS `t21`
+    ) AS `t26`
+      ON `t12`.`search` = `t26`.`search` AND `t12`.`item_id` = `t26`.`item_id`
+  ) AS `t28`
   GROUP BY
     1
+), `t33` AS (
+  SELECT
+    `t29`.`client`,
+    `t29`.`pause`,
+    ROW_NUMBER() OVER (PARTITION BY `t29`.`client` ORDER BY `t29`.`pause` ASC) - 1 AS `place`,
+    COUNT(*) OVER (
+      PARTITION BY `t29`.`client`
+      ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+    ) AS `rows`
+  FROM (
+    SELECT
+      `t27`.`client`,
+      `t27`.`pause`
+    FROM (
+      SELECT
+        `t19`.`query_id`,
+        `t19`.`search`,
+        `t19`.`phrase`,
+        `t19`.`us`,
+        `t19`.`experiment`,
+        `t19`.`client`,
+        `t19`.`query`,
+        `t19`.`us` - LAG(`t19`.`us`, 1) OVER (PARTITION BY `t19`.`client` ORDER BY `t19`.`us` ASC, `t19`.`search` ASC) AS `pause`,
+        LAG(`t19`.`query`, 1) OVER (PARTITION BY `t19`.`client` ORDER BY `t19`.`us` ASC, `t19`.`search` ASC) AS `before`
+      FROM (
+        SELECT
+          `t14`.`query_id`,
+          `t14`.`search`,
+          `t14`.`phrase`,
+          `t14`.`us`,
+          `t14`.`experiment`,
+          `t14`.`client`,
+          `t8`.`query`
+        FROM `t7` AS `t14`
+        INNER JOIN (
+          SELECT
+            `t2`.`phrase`,
+            `t2`.`query`
+          FROM `phrases` AS `t2`
+        ) AS `t8`
+          ON `t14`.`phrase` = `t8`.`phrase`
+      ) AS `t19`
+    ) AS `t27`
+    WHERE
+      `t27`.`before` IS NOT NULL
+      AND NOT (
+        STARTS_WITH(`t27`.`query`, `t27`.`before`)
+        OR STARTS_WITH(`t27`.`before`, `t27`.`query`)
+      )
+      AND `t27`.`pause` <= 1800000000
+  ) AS `t29`
 )
 SELECT
-  `t33`.`client`,
-  LOGICAL_OR(`t33`.`rule` = 'rate') AS `rate`,
-  LOGICAL_OR(`t33`.`rule` = 'no_click') AS `no_click`,
-  LOGICAL_OR(`t33`.`rule` = 'top_click') AS `top_click`,
-  LOGICAL_OR(`t33`.`rule` = 'blind_click') AS `blind_click`
+  `t52`.`client`,
+  LOGICAL_OR(`t52`.`rule` = 'rate') AS `rate`,
+  LOGICAL_OR(`t52`.`rule` = 'pace') AS `pace`,
+  LOGICAL_OR(`t52`.`rule` = 'no_click') AS `no_click`,
+  LOGICAL_OR(`t52`.`rule` = 'top_click') AS `top_click`,
+  LOGICAL_OR(`t52`.`rule` = 'blind_click') AS `blind_click`
 FROM (
   SELECT
     *
@@ -484,41 +544,26 @@ FROM (
       *
     FROM (
       SELECT
-        `t10`.`client`,
-        'rate' AS `rule`
-      FROM (
-        SELECT
-          `t2`.`client`,
-          CAST(FLOOR(ieee_divide(`t2`.`us`, 300000000)) AS INT64) AS `bucket`,
-          COUNT(*) AS `searches`
-        FROM (
-          SELECT
-            *
-          FROM `typed` AS `t0`
-          WHERE
-            `t0`.`us` >= 1714521600000000
-            AND `t0`.`us` < 1716940800000000
-            AND `t0`.`client` IS NOT NULL
-        ) AS `t2`
-        GROUP BY
-          1,
-          2
-      ) AS `t10`
+        `t17`.`client`,
+        'no_click' AS `rule`
+      FROM `t16` AS `t17`
       WHERE
-        `t10`.`searches` > 100.0
-    ) AS `t12`
+        `t17`.`clicks` = 0 AND `t17`.`impressions` >= 2000
+    ) AS `t22`
     UNION ALL
     SELECT
       *
     FROM (
       SELECT
-        `t13`.`client`,
-        'no_click' AS `rule`
-      FROM `t11` AS `t13`
+        `t17`.`client`,
+        'top_click' AS `rule`
+      FROM `t16` AS `t17`
       WHERE
-        `t13`.`clicks` = 0 AND `t13`.`impressions` >= 2000
-    ) AS `t16`
-  ) AS `t18`
+        `t17`.`clicks` >= 50 AND `t17`.`top_clicks` >= (
+          `t17`.`clicks` * 0.98
+        )
+    ) AS `t23`
+  ) AS `t25`
   UNION ALL
   SELECT
     *
@@ -527,57 +572,154 @@ FROM (
       *
     FROM (
       SELECT
-        `t13`.`client`,
-        'top_click' AS `rule`
-      FROM `t11` AS `t13`
-      WHERE
-        `t13`.`clicks` >= 50 AND `t13`.`top_clicks` >= (
-          `t13`.`clicks` * 0.98
-        )
-    ) AS `t17`
-    UNION ALL
-    SELECT
-      *
-    FROM (
-      SELECT
-        `t30`.`client`,
+        `t43`.`client`,
         'blind_click' AS `rule`
       FROM (
         SELECT
-          `t24`.`client`,
-          `t24`.`clicks`,
-          `t24`.`blind`
-        FROM `t22` AS `t24`
+          `t32`.`client`,
+          `t32`.`clicks`,
+          `t32`.`blind`
+        FROM `t30` AS `t32`
         CROSS JOIN (
           SELECT
             *
           FROM (
             SELECT
-              SUM(`t23`.`clicks`) AS `all_clicks`,
-              SUM(`t23`.`blind`) AS `all_blind`
-            FROM `t22` AS `t23`
-          ) AS `t26`
+              SUM(`t31`.`clicks`) AS `all_clicks`,
+              SUM(`t31`.`blind`) AS `all_blind`
+            FROM `t30` AS `t31`
+          ) AS `t36`
           WHERE
             (
               (
                 SELECT
-                  SUM(`t23`.`blind`) AS `Sum_blind`
-                FROM `t22` AS `t23`
+                  SUM(`t31`.`blind`) AS `Sum_blind`
+                FROM `t30` AS `t31`
               ) * 2
             ) < (
               SELECT
-                SUM(`t23`.`clicks`) AS `Sum_clicks`
-              FROM `t22` AS `t23`
+                SUM(`t31`.`clicks`) AS `Sum_clicks`
+              FROM `t30` AS `t31`
             )
-        ) AS `t29`
-      ) AS `t30`
+        ) AS `t41`
+      ) AS `t43`
       WHERE
-        `t30`.`clicks` >= 50 AND `t30`.`blind` >= (
-          `t30`.`clicks` * 0.9
+        `t43`.`clicks` >= 50 AND `t43`.`blind` >= (
+          `t43`.`clicks` * 0.9
         )
-    ) AS `t31`
-  ) AS `t32`
-) AS `t33`
+    ) AS `t45`
+    UNION ALL
+    SELECT
+      *
+    FROM (
+      SELECT
+        *
+      FROM (
+        SELECT
+          `t15`.`client`,
+          'rate' AS `rule`
+        FROM (
+          SELECT
+            `t11`.`client`,
+            CAST(FLOOR(ieee_divide(`t11`.`us`, 300000000)) AS INT64) AS `bucket`,
+            COUNT(*) AS `searches`
+          FROM `t7` AS `t11`
+          GROUP BY
+            1,
+            2
+        ) AS `t15`
+        WHERE
+          `t15`.`searches` > 100.0
+      ) AS `t20`
+      UNION ALL
+      SELECT
+        *
+      FROM (
+        SELECT
+          `t48`.`client`,
+          'pace' AS `rule`
+        FROM (
+          SELECT
+            `t42`.`client`,
+            `t42`.`pause`,
+            `t42`.`rows`,
+            `t47`.`usual`
+          FROM (
+            SELECT
+              `t34`.`client`,
+              `t34`.`pause`,
+              `t34`.`rows`
+            FROM `t33` AS `t34`
+            WHERE
+              (
+                (
+                  `t34`.`place` * 2
+                ) = (
+                  `t34`.`rows` - 1
+                )
+              )
+              OR (
+                (
+                  `t34`.`place` * 2
+                ) = (
+                  `t34`.`rows` - 2
+                )
+              )
+          ) AS `t42`
+          CROSS JOIN (
+            SELECT
+              `t44`.`pause` AS `usual`
+            FROM (
+              SELECT
+                `t40`.`pause`,
+                ROW_NUMBER() OVER (ORDER BY `t40`.`pause` ASC) - 1 AS `place`,
+                COUNT(*) OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS `rows`
+              FROM (
+                SELECT
+                  `t34`.`pause`
+                FROM `t33` AS `t34`
+                WHERE
+                  (
+                    (
+                      `t34`.`place` * 2
+                    ) = (
+                      `t34`.`rows` - 1
+                    )
+                  )
+                  OR (
+                    (
+                      `t34`.`place` * 2
+                    ) = (
+                      `t34`.`rows` - 2
+                    )
+                  )
+              ) AS `t40`
+            ) AS `t44`
+            WHERE
+              (
+                (
+                  `t44`.`place` * 2
+                ) = (
+                  `t44`.`rows` - 1
+                )
+              )
+              OR (
+                (
+                  `t44`.`place` * 2
+                ) = (
+                  `t44`.`rows` - 2
+                )
+              )
+          ) AS `t47`
+        ) AS `t48`
+        WHERE
+          `t48`.`rows` >= 20 AND (
+            `t48`.`pause` * 10.0
+          ) < `t48`.`usual`
+      ) AS `t49`
+    ) AS `t50`
+  ) AS `t51`
+) AS `t52`
 GROUP BY
   1;
 

@@ -16,7 +16,7 @@ SIZES = [pytest.param(6_700, id="slice"), pytest.param(520_000, id="million", ma
 TIME = f"{DAY}T10:00:01Z"
 MOMENTS = (TIME, 1_715_335_200_250, "", "yesterday", -1, 5, "2024-02-30T00:00:00Z", 1e300, "NaN", "1e400", None, True, [1], {"a": 1})
 WORDS = (None, "", " ", "\0", "\ud800", "ÿ", "a\0b", "'; --", "9" * 400, 0, -1, 2**63, 1e308, True, [], {}, [None], {"object_id": {}})
-ORDINALS = (None, 0, -3, 1, "2", "x", 1.5, 10**9, 2**40, "1e3", [1], True)
+ORDINALS = (None, 0, -3, 1, "2", "x", 1.5, 10**9, 2**31 - 1, -(2**31), 2**40, "1e3", [1], True)
 
 
 def _lines(rng, size, good, faults):
@@ -61,7 +61,7 @@ UBI_FAULTS = {
     "ignored": lambda rng, n: event("q1", f"i{n}", "search"),
     "item": lambda rng, n: event("q1", ""),
     "nobody": lambda rng, n: event(None, f"i{n}"),
-    "place": lambda rng, n: event("q1", f"i{n}", position=int(rng.choice([0, -1, 10**7]))),
+    "place": lambda rng, n: event("q1", f"i{n}", position=int(rng.choice([0, -1, 10**7, 2**31 - 1, -(2**31), 2**63 - 1]))),
     "time": lambda rng, n: event("q1", f"i{n}", timestamp=rng.choice(["soon", "2024-13-01", "0", "99999999999999999999"])),
 }
 

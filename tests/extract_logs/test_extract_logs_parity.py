@@ -25,7 +25,7 @@ from components.shared.card import LogSource
 pytestmark = pytest.mark.nightly
 
 CONFIG = ExtractLogsConfig(min_clients=2, bot_impressions=12, bot_clicks=6, bot_top_share=0.8, bot_searches_per_minute=1,
-                           bot_burst_minutes=3, propensity_exponent=0.7)  # fmt: skip
+                           bot_burst_minutes=3, bot_pace_searches=4, bot_pace_factor=2, propensity_exponent=0.7)  # fmt: skip
 WINDOW = Window(date(2024, 3, 30), date(2024, 4, 2))
 JUDGED = {"j1": ("red shoes", "train"), "j2": ("RED shoes", "dev"), "j3": ("straße", "test"), "j4": ("never typed", "train")}
 TEXTS = (
@@ -67,6 +67,10 @@ def make_log(seed: int, num_rows: int = 500) -> tuple[list[dict], list[dict]]:
     events, queries = [event() for _ in range(num_rows)], [attributed() for _ in range(80)]
     events += [robot for number in range(150) for robot in _robots(number)]
     queries += [{"query_id": f"fast{number}", "client_id": "fast", "user_query": "red shoes", "timestamp": TIMES[3]} for number in range(5)]
+    for client, every_s in (("hasty", 1), *((f"slow{number}", 10) for number in range(14))):
+        for number, text in enumerate(("blue hats", "red shoes", "cafe", "red shoes", "blue hats")):
+            moment = f"2024-03-31T11:00:{number * every_s:02d}Z"
+            queries.append({"query_id": f"{client}{number}", "client_id": client, "user_query": text, "timestamp": moment})
     for client in ("s1", "s2", "s3"):
         for minute, text in enumerate(("blue hats", "blue hat", "blue hat", "blue hats")):
             queries.append(

@@ -1,5 +1,7 @@
 """Bots, personal data, rewordings, interactions, segments: hand-made rows and values computed by hand."""
 
+import string
+
 import duckdb
 import pytest
 from tiny_ubi import DAY, event, search
@@ -100,6 +102,34 @@ def test_bots_by_rate_by_impressions_without_clicks_and_by_top_clicks(extract):
     }  # fmt: skip
     assert got.report.dropped["bot"] == 121 + 120 + 120
     assert got.table("queries")[0]["frequency"] == 90 + 60  # searches of bots do not make a query frequent
+
+
+def test_a_pace_that_no_shopper_of_the_log_has_makes_a_bot(extract):
+    def searches(client, every_s, texts):
+        return [one | {"user_query": text} for one, text in zip(_searches(client, len(texts), every_s=every_s), texts, strict=True)]
+
+    texts = [f"{letter} shoes" for letter in string.ascii_lowercase]
+    people = [one for n in range(9) for one in searches(f"shopper{n}", 60, texts[:3])]
+    suspects = {
+        "robot": searches("robot", 5, texts[:21]),  # 20 pauses of a twelfth of the usual minute
+        "quick": searches("quick", 7, texts[:21]),  # more than a tenth
+        "short": searches("short", 1, texts[:20]),  # 19 pauses
+        "typist": searches("typist", 0.3, ["red shoes men"[:n] for n in (*range(2, 14), *range(12, 1, -1))]),
+        "reload": searches("reload", 1, ["red shoes"] * 30),
+        "returner": [row for day in range(25) for row in searches(f"returner{day}", 1, texts[:1])],
+    }
+    for row in suspects["returner"]:  # one search a day: no pause within a session
+        row["client_id"], row["timestamp"] = "returner", row["timestamp"] + 86_400_000 * int(row["query_id"][8:-2])
+    queries = [*people, *(row for rows in suspects.values() for row in rows)]
+    rows = [event(one["query_id"], client_id=one["client_id"]) for one in queries]
+    got = extract(rows, queries, window_days=60)
+    assert (got.report.metrics["bots.pace"], got.report.dropped["bot"]) == (1, 21)
+    assert extract(rows, queries, window_days=60, bot_pace_factor=8).report.dropped["bot"] == 42
+    assert extract(rows, queries, window_days=60, bot_pace_searches=19).report.dropped["bot"] == 41
+    # where everybody is that fast, nobody is a bot
+    fast = [one for n in range(30) for one in searches(f"fast{n}", 5, texts[:3])]
+    hasty = extract([*rows, *(event(one["query_id"], client_id=one["client_id"]) for one in fast)], [*queries, *fast], window_days=60)
+    assert hasty.report.metrics["bots.pace"] == 0
 
 
 def test_clicks_on_what_was_never_shown_make_a_bot_unless_the_log_shows_nothing(extract):

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tiny_ubi import DAY, event, search, write_inputs, write_lines, write_parquet
 
@@ -24,6 +26,27 @@ def test_hidden_files_are_left_out_and_names_may_hold_quotes(extract, tmp_path):
     write_lines(root / "ubi_queries/part-0.ndjson", RED)
     report = extract(root=root).report
     assert (report.read, report.kept, report.notes["event_files"]) == (2, 2, "2 of 2 read")
+
+
+def _with_texts_of(kind, text):
+    """The type with every text in it, however deep, as `text`."""
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_with_texts_of(field.type, text)) for field in kind])
+    return text if pa.types.is_string(kind) else kind
+
+
+@pytest.mark.parametrize("text", [pa.large_string(), pa.string_view()], ids=str)
+def test_texts_of_other_writers_are_texts(extract, tmp_path, text):
+    """polars writes large strings, others views."""
+    written = {"ubi_events": [event("q1", position="1"), event("q1", "i2", position="2")], "ubi_queries": RED}
+    for folder, rows in written.items():
+        table = pa.Table.from_pylist(rows)
+        schema = pa.schema([field.with_type(_with_texts_of(field.type, text)) for field in table.schema])
+        (tmp_path / "shop" / folder).mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "shop" / folder / "part-0.parquet")
+    got = extract(root=tmp_path / "shop")
+    assert got.digest("events") == extract([event("q1"), event("q1", "i2", position=2)], RED).digest("events")
+    assert (got.report.kept, got.report.quarantined) == (2, 0)
 
 
 def test_a_date_without_partitions_is_refused_and_searches_of_another_day_still_give_texts(extract, tmp_path):

@@ -32,20 +32,23 @@ def test_component(write: Write, tmp_path: Path):
     run(RetrieveNeighborsConfig(), **uris, neighbors=str(tmp_path / "direct"), tracker=NullTracker())
     inputs = {name: artifact(tmp_path / "kfp" / name, uri) for name, uri in uris.items()}
     out, summary = artifact(tmp_path / "kfp" / "out"), artifact(tmp_path / "kfp" / "summary.md")
-    evidence = artifact(tmp_path / "kfp" / "evidence")
+    evidence, page = artifact(tmp_path / "kfp" / "evidence"), artifact(tmp_path / "kfp" / "page")
     retrieve_neighbors.python_func(
         config={"num_neighbors": 3.0},
         section="neighbors",
         workspace=str(tmp_path / "work"),
         run_id="r1",
         **inputs,
+        lineage=artifact(tmp_path / "kfp" / "lineage", uris["items"]),
         neighbors=out,
         evidence=evidence,
+        page=page,
         summary=summary,
     )
     assert out.metadata["digest"] == Manifest.read(str(tmp_path / "direct")).digest
     assert out.metadata["rows"] == read_table(out.metadata["uri"], "neighbors").num_rows == 6
     assert read_table(evidence.metadata["uri"], "evidence").num_rows == 3
+    assert "query: 2 of 2 have one" in Path(page.path).read_text()
     assert "| query.keys | 2 |" in Path(summary.path).read_text()
 
 

@@ -1,10 +1,10 @@
 """Settings of score_pairs: sections `scoring` (the teacher labels the pool) and `ranking_*` (a system ranks judged pairs)."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from components.shared.config import StepConfig
+from components.shared.config import NOT_SHAPING, StepConfig
 from components.shared.schema import SPLITS
 
 DEFAULT_SPLITS = SPLITS[1:]
@@ -39,4 +39,23 @@ class ScorePairsConfig(StepConfig):
         "night; a champion of another text version).",
     )
     num_threads: int = Field(0, ge=0, description="Threads of each scoring process; 0 lets torch choose.")
-    num_workers: int = Field(1, ge=1, le=64, description="Scoring processes on this machine; each loads the model.")
+    num_workers: int = Field(
+        1, ge=1, le=64, description="Scoring processes on this machine; each loads the model.", json_schema_extra=NOT_SHAPING
+    )
+    device_hour_price: float = Field(
+        0.0, ge=0, description="Price of a scoring machine for an hour, in `currency`; 0: no cost is shown.", json_schema_extra=NOT_SHAPING
+    )
+    currency: str = Field("EUR", min_length=1, description="Currency of price and budget.", json_schema_extra=NOT_SHAPING)
+    budget: float = Field(
+        0.0,
+        ge=0,
+        description="Most that scoring may cost, in `currency`, earlier runs included; then it stops before the next shard, and with a "
+        "larger budget it goes on where it was; 0: no limit.",
+        json_schema_extra=NOT_SHAPING,
+    )
+
+    @model_validator(mode="after")
+    def _a_budget_needs_a_price(self) -> Self:
+        if self.budget and not self.device_hour_price:
+            raise ValueError(f"key 'budget' = {self.budget:g} needs 'device_hour_price', or the cost is not known")
+        return self

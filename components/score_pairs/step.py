@@ -7,7 +7,6 @@ optionally brand, color, category, description, query_id and item_id; then no ot
 """
 
 import logging
-import time
 
 import pyarrow.compute as pc
 
@@ -53,7 +52,8 @@ def run(
         model: model folder or models:/<name>@<alias>; `config.model` where it is empty.
 
     Raises:
-        InputError: for input that is absent or does not fit, before any scoring; for a score that is not finite.
+        InputError: for input that is absent or does not fit, before any scoring; for a score that is not finite; when the budget is
+            used up, with what is committed kept.
         TemporaryError: when a scoring process was killed.
     """
     work = read_work(config, pairs, queries, items)
@@ -86,11 +86,11 @@ def run(
         **({"neighbors": digest_of(neighbors)} if neighbors else {}),
     }
     plan = shards.open_plan(place, _table_of(config), work.num_shards, content)
-    reused, started = plan.num_shards - len(shards.pending(plan)), time.monotonic()
-    scored = score_shards(config, places, work, plan)
-    seconds = time.monotonic() - started
+    reused = plan.num_shards - len(shards.pending(plan))
+    ledger = score_shards(config, places, work, plan)
+    metrics = {"shards": plan.num_shards, "shards_reused": reused, "pairs_per_s": ledger.rate(), **ledger.metrics()}
     manifest = shards.finish(plan)
-    report = _report(config, work, plan, reused, scored / max(seconds, 1e-9), address, top_rows(work, plan) if not queries else {})
+    report = _report(config, work, metrics, address, top_rows(work, plan) if not queries else {})
     tracker.dataset("pairs", pairs, work.content["pairs"], work.num_read)
     _publish(config, plan, scores, manifest, tracker)
     return report
@@ -120,11 +120,8 @@ def _without_model(config: ScorePairsConfig, work: Work, scores: str, reason: st
     return Report(read=work.num_read, dropped=dropped, notes={"model": f"none: {reason}; nothing was scored"})
 
 
-def _report(
-    config: ScorePairsConfig, work: Work, plan: shards.ShardPlan, reused: int, rate: float, address: str, top: dict[str, str]
-) -> Report:
+def _report(config: ScorePairsConfig, work: Work, metrics: dict[str, float], address: str, top: dict[str, str]) -> Report:
     num_pairs = len(work.pairs)
-    metrics = {"shards": plan.num_shards, "shards_reused": reused, "pairs_per_s": rate}
     metrics["queries"] = pc.count_distinct(work.pairs["query_id"]).as_py()
     notes = {"system": config.system, "model": address, "method": config.method, "text version": TEXT_VERSION, **top}
     return Report(read=work.num_read, kept=num_pairs, dropped={"other_split": work.num_read - num_pairs}, metrics=metrics, notes=notes)

@@ -1,6 +1,7 @@
 """Scoring the pending shards, in this process or in several of this machine."""
 
 import contextlib
+import itertools
 import logging
 import multiprocessing
 import os
@@ -10,77 +11,89 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from components.score_pairs.config import ScorePairsConfig
+from components.score_pairs.cost import Ledger, Meter
 from components.score_pairs.shard_scorer import Places, ShardScorer
 from components.score_pairs.work import Work
 from components.shared import shards
 from components.shared.errors import InputError, TemporaryError
+from components.shared.leases import Worker, take_shards
 from components.shared.shards import ShardPlan
 
 logger = logging.getLogger(__name__)
 
 
-def score_shards(config: ScorePairsConfig, places: Places, work: Work, plan: ShardPlan) -> int:
-    """Score and commit what is pending; returns the number of pairs scored here.
+Done = tuple[int, dict[str, float]]  # shard, and what it cost
+
+
+def score_shards(config: ScorePairsConfig, places: Places, work: Work, plan: ShardPlan, worker: Worker | None = None) -> Ledger:
+    """Score and commit what is pending; returns what it took.
+
+    Args:
+        worker: shares the plan with others by leases, and works in this process alone.
 
     Raises:
         TemporaryError: when a scoring process was killed.
-        InputError: from the model or the pairs.
+        InputError: from the model or the pairs; when the budget is used up.
     """
+    counts = {one["values"]: one["counts"] for one in work.pairs["shard"].value_counts().to_pylist()}
+    ledger = Ledger(config, counts, shards.commits(plan), 1 / worker.count if worker else 1.0)
     todo = shards.pending(plan)
     if not todo:
-        return 0
-    total = sum(_sizes(work, todo).values())
-    logger.info("%d of %d shards to score, %d pairs", len(todo), plan.num_shards, total)
-    several = min(config.num_workers, len(todo))
-    done = _in_processes(config, places, plan, todo, several) if several > 1 else _in_this_process(config, places, work, plan, todo)
-    started, scored = time.monotonic(), 0
-    for number, (shard, pairs) in enumerate(done, start=1):
-        scored += pairs
-        rate = scored / max(time.monotonic() - started, 1e-9)
-        left = (total - scored) / max(rate, 1e-9)
-        logger.info("shard %d committed (%d of %d): %.1f pairs/s, %.0f s left", shard, number, len(todo), rate, left)
-    return scored
+        return ledger
+    left = sum(counts.get(shard, 0) for shard in todo)
+    logger.info("%d of %d shards to score, %d pairs", len(todo), plan.num_shards, left)
+    several = 1 if worker else min(config.num_workers, len(todo))
+    turn = ledger.affordable(take_shards(plan, worker) if worker else todo)
+    done = _in_processes(config, places, plan, turn, several) if several > 1 else _in_this_process(config, places, work, plan, turn)
+    for number, (shard, spent) in enumerate(done, start=1):
+        ledger.add(shard, spent)
+        left -= counts.get(shard, 0)
+        logger.info("shard %d committed (%d of %d): %s", shard, number, len(todo), ledger.progress(left))
+    ledger.check(plan)
+    return ledger
 
 
-def _sizes(work: Work, todo: list[int]) -> dict[int, int]:
-    counts = {one["values"]: one["counts"] for one in work.pairs["shard"].value_counts().to_pylist()}
-    return {shard: counts.get(shard, 0) for shard in todo}
-
-
-def _score(scorer: ShardScorer, plan: ShardPlan, shard: int) -> tuple[int, int]:
+def _score(scorer: ShardScorer, meter: Meter, plan: ShardPlan, shard: int) -> Done:
     if not shards.is_pending(plan, shard):  # another run of the same step was faster
-        return shard, 0
+        return shard, shards.read_commit(plan, shard)["spent"]
     rows = scorer.rows(shard)
-    shards.commit(plan, shard, rows)
-    return shard, len(rows)
+    spent = meter.read()
+    shards.commit(plan, shard, rows, spent)
+    return shard, spent
 
 
-def _in_this_process(config: ScorePairsConfig, places: Places, work: Work, plan: ShardPlan, todo: list[int]) -> Iterator[tuple[int, int]]:
+def _in_this_process(config: ScorePairsConfig, places: Places, work: Work, plan: ShardPlan, turn: Iterator[int]) -> Iterator[Done]:
+    first = next(turn, None)
+    if first is None:  # nothing is affordable: spare the loading
+        return
+    began = time.monotonic()
     scorer = ShardScorer(config, places, work)
-    return (_score(scorer, plan, shard) for shard in todo)
+    meter = Meter(scorer.scorer.model, 1.0, began)
+    for shard in itertools.chain([first], turn):
+        yield _score(scorer, meter, plan, shard)
 
 
-def _in_processes(config: ScorePairsConfig, places: Places, plan: ShardPlan, todo: list[int], several: int) -> Iterator[tuple[int, int]]:
+def _in_processes(config: ScorePairsConfig, places: Places, plan: ShardPlan, turn: Iterator[int], several: int) -> Iterator[Done]:
     """Hand out one shard at a time; a process whose step was killed sees its pipe close and ends by itself."""
     threads = config.num_threads or max(1, (os.cpu_count() or 1) // several)
     fresh = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    waiting: list[int] = list(reversed(todo))
     processes: list[Any] = []
     busy: list[Any] = []
     try:
-        for _ in range(several):
+        for shard in itertools.islice(turn, several):
             ours, theirs = fresh.Pipe()
-            process = fresh.Process(target=_serve, args=(theirs, config.model_copy(update={"num_threads": threads}), places, plan))
+            given = (theirs, config.model_copy(update={"num_threads": threads}), places, plan, 1 / several)
+            process = fresh.Process(target=_serve, args=given)
             process.start()
             theirs.close()
             processes.append(process)
             busy.append(ours)
-            _hand_out(ours, waiting.pop())
+            _hand_out(ours, shard)
         while busy:
             for ours in list[Any](wait(busy)):
                 yield _answer(ours)
-                if waiting:
-                    _hand_out(ours, waiting.pop())
+                if (shard := next(turn, None)) is not None:
+                    _hand_out(ours, shard)
                 else:
                     ours.close()
                     busy.remove(ours)
@@ -96,7 +109,7 @@ def _hand_out(ours: Any, shard: int) -> None:
         ours.send(shard)
 
 
-def _answer(ours: Any) -> tuple[int, int]:
+def _answer(ours: Any) -> Done:
     try:
         answer = ours.recv()
     except (EOFError, ConnectionResetError):
@@ -108,11 +121,13 @@ def _answer(ours: Any) -> tuple[int, int]:
     return answer
 
 
-def _serve(theirs: Connection, config: ScorePairsConfig, places: Places, plan: ShardPlan) -> None:
+def _serve(theirs: Connection, config: ScorePairsConfig, places: Places, plan: ShardPlan, share: float) -> None:
+    began = time.monotonic()
     try:
         scorer = ShardScorer(config, places)
+        meter = Meter(scorer.scorer.model, share, began)
         while True:
-            theirs.send(_score(scorer, plan, theirs.recv()))
+            theirs.send(_score(scorer, meter, plan, theirs.recv()))
     except (InputError, TemporaryError) as error:
         theirs.send(error)
     except (EOFError, BrokenPipeError, ConnectionResetError):

@@ -27,7 +27,7 @@ LEASES = "leases"
 READERS, WRITERS = 32, 4  # of `finish`; object storage answers a request in tens of milliseconds, whatever its size
 FILE_BYTES = 64 << 20  # small parts are joined up to this size
 
-Commit = dict[str, Any]  # a shard's commit: shard, part, rows, bytes, digest
+Commit = dict[str, Any]  # a shard's commit: shard, part, rows, bytes, spent, digest
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,11 @@ def is_pending(plan: ShardPlan, shard: int) -> bool:
     return not storage.exists(_entry(plan, shard))
 
 
-def commit(plan: ShardPlan, shard: int, rows: pa.Table) -> bool:
+def commit(plan: ShardPlan, shard: int, rows: pa.Table, spent: Mapping[str, float] | None = None) -> bool:
     """Publish the rows of one shard; False when another worker had done so before.
+
+    Args:
+        spent: what the rows cost, kept beside them for `commits`; no part of the table.
 
     Raises:
         InputError: when the rows do not fit the table's schema, or the plan has no such shard.
@@ -97,12 +100,25 @@ def commit(plan: ShardPlan, shard: int, rows: pa.Table) -> bool:
         if is_pending(plan, shard):
             raise
         return False
-    entry = {"shard": shard, "part": part, "rows": len(rows), "bytes": len(content)}
-    entry["digest"] = hashlib.sha256(content).hexdigest()
+    about = {"shard": shard, "part": part, "rows": len(rows), "bytes": len(content), "spent": dict(spent or {})}
+    entry = {**about, "digest": hashlib.sha256(content).hexdigest()}
     if storage.create_once(_entry(plan, shard), storage.to_json(entry)):
         return True
     storage.remove(storage.join(plan.uri, part))
     return False
+
+
+def commits(plan: ShardPlan) -> list[Commit]:
+    """What was committed so far, in shard order."""
+    todo = set(pending(plan))
+    with ThreadPoolExecutor(READERS) as readers:
+        there = (shard for shard in range(plan.num_shards) if shard not in todo)
+        return list(readers.map(lambda shard: read_commit(plan, shard), there))
+
+
+def read_commit(plan: ShardPlan, shard: int) -> Commit:
+    """What was committed for one shard."""
+    return storage.read_json(_entry(plan, shard))
 
 
 def finish(plan: ShardPlan) -> Manifest:
@@ -116,20 +132,19 @@ def finish(plan: ShardPlan) -> Manifest:
     """
     if tables.is_committed(plan.uri):
         return Manifest.read(plan.uri)
-    absent = pending(plan)
-    if absent:
+    if absent := pending(plan):
         raise InputError(
             f"'{plan.uri}': {len(absent)} of {plan.num_shards} shards are not committed, first {absent[0]}; run the step again"
         )
-    with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(WRITERS) as writers:
-        entries = list(readers.map(lambda shard: storage.read_json(_entry(plan, shard)), range(plan.num_shards)))
-        digest = hashlib.sha256(json.dumps([(one["shard"], one["rows"], one["digest"]) for one in entries]).encode()).hexdigest()
-        try:
+    entries = commits(plan)
+    digest = hashlib.sha256(json.dumps([(one["shard"], one["rows"], one["digest"]) for one in entries]).encode()).hexdigest()
+    try:
+        with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(WRITERS) as writers:
             parts = list(writers.map(lambda group: _compact(plan, readers, group), _groups(entries)))
-        except (InputError, FileNotFoundError):
-            if tables.is_committed(plan.uri):  # another worker has finished meanwhile and swept what we were reading
-                return Manifest.read(plan.uri)
-            raise
+    except (InputError, FileNotFoundError):
+        if tables.is_committed(plan.uri):  # another worker has finished meanwhile and swept what we were reading
+            return Manifest.read(plan.uri)
+        raise
     manifest = Manifest(plan.table, TABLES[plan.table].version, sum(one["rows"] for one in entries), parts, digest)
     published = tables.publish(plan.uri, manifest)
     _sweep(plan, {*published.parts})

@@ -14,7 +14,7 @@ SPLITS = ("train", "dev", "test")
 ACTIONS = ("impression", "click", "add_to_cart", "purchase")
 SEGMENTS = ("head", "torso", "tail", "unseen")
 SIDES = ("query", "item", "query_query", "item_item")  # of neighbors: first order, then second
-PAIR_SOURCES = ("judgment", "impression", "lexical", "hard", "random")
+PAIR_SOURCES = ("judgment", "impression", "lexical", "nearest", "co_engagement", "hard", "random")
 
 _text = pa.string()
 _time = pa.timestamp("us", tz="UTC")

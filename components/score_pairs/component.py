@@ -20,6 +20,7 @@ def score_pairs(
     summary: Output[Markdown],
     model: Optional[Input[Model]] = None,  # noqa: UP045  kfp reads only this spelling
     neighbors: Optional[Input[Dataset]] = None,  # noqa: UP045
+    interactions: Optional[Input[Dataset]] = None,  # noqa: UP045
 ):
     """Score (query, item) pairs with a model.
 
@@ -33,12 +34,13 @@ def score_pairs(
         summary: counts, speed, model.
         model: model folder; without it the one that `config.model` names.
         neighbors: table `neighbors`, for a teacher trained with them.
+        interactions: table `interactions`, against which soft targets are held.
     """
     from components.score_pairs.config import ScorePairsConfig
     from components.shared.handover import perform
     from components.shared.registry import resolve
 
-    given = {"pairs": pairs, "queries": queries, "items": items, "model": model, "neighbors": neighbors}
+    given = {"pairs": pairs, "queries": queries, "items": items, "model": model, "neighbors": neighbors, "interactions": interactions}
     named = {**config, "system": system} if system else config
     values = {} if model else {"model": resolve(config.get("model", ""))}
     perform(

@@ -42,6 +42,9 @@ class ScorePairsConfig(StepConfig):
     num_workers: int = Field(
         1, ge=1, le=64, description="Scoring processes on this machine; each loads the model.", json_schema_extra=NOT_SHAPING
     )
+    min_impressions: int = Field(
+        20, ge=1, description="Impressions from which a pair's clicks say whether shoppers agree with the teacher."
+    )
     device_hour_price: float = Field(
         0.0, ge=0, description="Price of a scoring machine for an hour, in `currency`; 0: no cost is shown.", json_schema_extra=NOT_SHAPING
     )

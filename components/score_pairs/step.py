@@ -11,11 +11,12 @@ import logging
 import pyarrow.compute as pc
 
 from components.score_pairs.config import ScorePairsConfig
+from components.score_pairs.doubt import click_rates
 from components.score_pairs.method import settle_method
 from components.score_pairs.shard_scorer import Places
 from components.score_pairs.trec import refuse_white_space, write_trec_run
 from components.score_pairs.work import Work, digest_of, read_work
-from components.score_pairs.workers import score_shards
+from components.score_pairs.workers import Job, score_shards
 from components.shared import shards, storage, tables
 from components.shared.errors import InputError
 from components.shared.models import folder
@@ -40,6 +41,7 @@ def run(
     queries: str = "",
     items: str = "",
     neighbors: str = "",
+    interactions: str = "",
     model: str = "",
     tracker: Tracker,
 ) -> Report:
@@ -49,6 +51,7 @@ def run(
         pairs: table `pairs` or `judgments`, or a file with query and item texts inline (then without `queries` and `items`).
         neighbors: table `neighbors`, for a teacher that was trained with them; with a file of your own it may be left out: training hid
             them from some pairs, so the teacher can judge without.
+        interactions: table; with it, soft targets say how far shoppers' clicks disagree with the teacher.
         model: model folder or models:/<name>@<alias>; `config.model` where it is empty.
 
     Raises:
@@ -84,10 +87,12 @@ def run(
         "method": config.method,
         "settings": f"{config.system}, {config.precision}, splits {', '.join(sorted(config.splits))}",
         **({"neighbors": digest_of(neighbors)} if neighbors else {}),
+        **({"interactions": f"{digest_of(interactions)}, {config.min_impressions} impressions"} if interactions else {}),
     }
     plan = shards.open_plan(place, _table_of(config), work.num_shards, content)
     reused = plan.num_shards - len(shards.pending(plan))
-    ledger = score_shards(config, places, work, plan)
+    clicks = click_rates(interactions, work, config.min_impressions) if interactions else None
+    ledger = score_shards(Job(config, places, plan, clicks), work)
     metrics = {"shards": plan.num_shards, "shards_reused": reused, "pairs_per_s": ledger.rate(), **ledger.metrics()}
     manifest = shards.finish(plan)
     report = _report(config, work, metrics, address, top_rows(work, plan) if not queries else {})

@@ -152,7 +152,8 @@ def test_numbers_of_a_plan_by_hand():
     plan = pa.table({"query_id": list("aaab"), "source": ["judgment", "random", "random", "hard"], "shard": [0, 0, 0, 2]})
     # 4 pairs of 2 queries over 3 shards: 4/3 a shard, the largest has 3, which is 9/4 of that; 2 judgments
     assert describe(plan, 2, 3) == {
-        "source.judgment": 1, "source.impression": 0, "source.lexical": 0, "source.nearest": 0, "source.co_engagement": 0, "source.hard": 1, "source.random": 2,
+        "source.judgment": 1, "source.impression": 0, "source.lexical": 0, "source.nearest": 0, "source.co_engagement": 0,
+        "source.hard": 1, "source.random": 2,
         "queries": 2, "pairs_per_query": 2, "times_judgments": 2, "largest_shard_over_mean": 2.25,
     }  # fmt: skip
     assert describe(plan.slice(0, 0), 0, 3)["largest_shard_over_mean"] == 0

@@ -1,10 +1,11 @@
-"""gcsfs with what our promises need beyond it: checksums of downloads, an end to silence, one more round of tries.
+"""gcsfs with what our promises need beyond it: checksums of downloads, an end to silence, more tries.
 
 gcsfs drops the headers of a download, so it cannot see that bytes are not those that were stored; by default it waits for ever for a
-server that went silent; and it gives up after six tries, which a bucket at its limit can outlast.
+server that went silent; and it gives up after six tries, half a minute.
 """
 
 import base64
+import inspect
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +17,7 @@ from fsspec.caching import AllBytes, ReadAheadCache
 from gcsfs.core import GCSFileSystem
 from gcsfs.retry import ChecksumError, HttpError, is_retriable, retry_request
 
-ROUNDS = 3  # of gcsfs' own six tries
+TRIES = 12  # with gcsfs' own growing pauses about four minutes
 SILENCE_S = 60.0
 WHOLE_BYTES = 64 << 20  # files up to this size are read at once, so that they can be checked
 ERRORS = (HttpError, ChecksumError, aiohttp.ClientError, requests.exceptions.RequestException)
@@ -33,9 +34,10 @@ class CheckedGcs(GCSFileSystem):
         patience = aiohttp.ClientTimeout(total=None, sock_connect=SILENCE_S, sock_read=SILENCE_S)
         super().__init__(use_listings_cache=False, requests_timeout=patience, **options)
 
-    @retry_request(retries=ROUNDS)  # pyright: ignore[reportCallIssue]
+    @retry_request(retries=TRIES)  # pyright: ignore[reportCallIssue]
     async def _request(self, method: str, path: str, *args: Any, **kwargs: Any) -> Any:
-        status, headers, info, contents = await super()._request(method, path, *args, **kwargs)
+        once = inspect.unwrap(GCSFileSystem._request)  # without gcsfs' own loop around it
+        status, headers, info, contents = await once(self, method, path, *args, **kwargs)
         if status in (200, 206) and not is_intact(headers, contents):
             raise ChecksumError(f"{path}: the bytes that arrived are not those that are stored")
         return status, headers, info, contents
@@ -47,7 +49,7 @@ class CheckedGcs(GCSFileSystem):
             file.cache = cache(file.blocksize, file._fetch_range, file.size)
         return file
 
-    @retry_request(retries=ROUNDS)  # pyright: ignore[reportCallIssue]
+    @retry_request(retries=TRIES)  # pyright: ignore[reportCallIssue]
     async def _get_file(self, rpath: str, lpath: str, *args: Any, **kwargs: Any) -> None:
         await super()._get_file(rpath, lpath, *args, **kwargs)
         if not os.path.isfile(lpath):

@@ -115,13 +115,12 @@ def test_trouble_without_end_is_temporary(gcs, bucket, kind):
     gcs.trouble = Trouble(1.0, (kind,))
     with pytest.raises(TemporaryError, match=r"^'gs://bucket/x': storage did not answer \(.*\); try again$"):
         storage.read_bytes(f"{bucket}/x")
-    assert gcs.trouble.counts[kind] >= checked_gcs.ROUNDS
+    assert gcs.trouble.counts[kind] >= checked_gcs.TRIES
 
 
 def test_a_server_that_went_silent_is_given_up(gcs, bucket, monkeypatch):
     storage.write_bytes(f"{bucket}/x", b"content")
     monkeypatch.setattr(checked_gcs, "SILENCE_S", 0.05)
-    monkeypatch.setattr(checked_gcs, "ROUNDS", 1)
     storage.filesystem.cache_clear()
     checked_gcs.CheckedGcs.clear_instance_cache()
     gcs.trouble = Trouble(1.0, ("slow",), slow_s=0.5)

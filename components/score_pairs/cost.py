@@ -31,7 +31,8 @@ class Meter:
         size = ids.shape[0] * ids.shape[1]
         mask = given.get("attention_mask")
         self.positions += size
-        self.tokens += int(mask.sum()) if mask is not None and mask.dim() == 2 else size
+        # with cached prefixes the mask is longer than what is computed here; without one nothing is padding
+        self.tokens += int(mask[:, -ids.shape[1] :].sum()) if mask is not None and mask.dim() == 2 else size
 
     def read(self) -> dict[str, float]:
         """What was spent since it was last read; loading and waiting are part of the seconds."""

@@ -21,6 +21,7 @@ def score_pairs(
     model: Optional[Input[Model]] = None,  # noqa: UP045  kfp reads only this spelling
     neighbors: Optional[Input[Dataset]] = None,  # noqa: UP045
     interactions: Optional[Input[Dataset]] = None,  # noqa: UP045
+    member: str = "0",
 ):
     """Score (query, item) pairs with a model.
 
@@ -35,13 +36,14 @@ def score_pairs(
         model: model folder; without it the one that `config.model` names.
         neighbors: table `neighbors`, for a teacher trained with them.
         interactions: table `interactions`, against which soft targets are held.
+        member: number of this task where several score one table.
     """
     from components.score_pairs.config import ScorePairsConfig
     from components.shared.handover import perform
     from components.shared.registry import resolve
 
     given = {"pairs": pairs, "queries": queries, "items": items, "model": model, "neighbors": neighbors, "interactions": interactions}
-    named = {**config, "system": system} if system else config
+    named = {**config, "member": int(member)} | ({"system": system} if system else {})
     values = {} if model else {"model": resolve(config.get("model", ""))}
     perform(
         "components.score_pairs.step",

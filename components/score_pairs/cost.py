@@ -57,6 +57,7 @@ class Ledger:
         self.pairs = self.scored = 0
         self.stopped = False
         self._under_way: set[int] = set()
+        self._known: set[int] = set()
         for one in commits:
             self.add(one["shard"], one["spent"])
         self.limit = self.cost() + share * (config.budget - self.cost()) if config.budget else math.inf
@@ -65,11 +66,18 @@ class Ledger:
     def add(self, shard: int, spent: Mapping[str, float]) -> None:
         """A shard is committed."""
         self._under_way.discard(shard)
+        self._known.add(shard)
         self.scored += self.sizes.get(shard, 0)
         if spent:
             self.pairs += self.sizes.get(shard, 0)
             for name in SPENT:
                 self.total[name] += spent[name]
+
+    def complete(self, commits: Iterable[Commit]) -> None:
+        """Take in what other workers committed meanwhile."""
+        for one in commits:
+            if one["shard"] not in self._known:
+                self.add(one["shard"], one["spent"])
 
     def cost(self) -> float:
         return self.total["seconds"] / 3600 * self.config.device_hour_price

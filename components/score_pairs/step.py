@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from components.score_pairs.config import ScorePairsConfig
 from components.score_pairs.doubt import click_rates
+from components.score_pairs.group import starting_helpers, wait_for_first, worker_of
 from components.score_pairs.method import settle_method
 from components.score_pairs.shard_scorer import Places
 from components.score_pairs.trec import refuse_white_space, write_trec_run
@@ -92,7 +93,12 @@ def run(
     plan = shards.open_plan(place, _table_of(config), work.num_shards, content)
     reused = plan.num_shards - len(shards.pending(plan))
     clicks = click_rates(interactions, work, config.min_impressions) if interactions else None
-    ledger = score_shards(Job(config, places, plan, clicks), work)
+    worker = worker_of(config)
+    given = {"pairs": pairs, "queries": queries, "items": items, "neighbors": neighbors, "interactions": interactions}
+    with starting_helpers(config, worker, {**given, "model": address, "scores": scores}):
+        ledger = score_shards(Job(config, places, plan, clicks), work, worker)
+    if worker and worker.index:
+        wait_for_first(plan, worker)
     metrics = {"shards": plan.num_shards, "shards_reused": reused, "pairs_per_s": ledger.rate(), **ledger.metrics()}
     manifest = shards.finish(plan)
     report = _report(config, work, metrics, address, top_rows(work, plan) if not queries else {})

@@ -64,6 +64,8 @@ def score_shards(job: Job, work: Work, worker: Worker | None = None) -> Ledger:
         left -= counts.get(shard, 0)
         logger.info("shard %d committed (%d of %d): %s", shard, number, len(todo), ledger.progress(left))
     ledger.check(job.plan)
+    if worker:
+        ledger.complete(shards.commits(job.plan))
     return ledger
 
 

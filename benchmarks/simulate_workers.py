@@ -3,7 +3,7 @@
 No pair is scored. `worker_simulation.py` follows every worker by the rules of `components/shared/shards.py`; each combination of policy,
 mean life of a worker and number of shards runs once per seed. Every default below is an assumption except the speed, which is
 `pairs_per_s.bucketed_bf16` of `results/score_pairs.json` (MiniLM, one CPU thread); all are written into
-`results/simulate_workers.json`. `finish` is arithmetic: `shards.finish` reads every commit and every part one after another.
+`results/simulate_workers.json`. `finish` is arithmetic: `shards.finish` reads every commit and every part, `shards.READERS` at a time.
 """
 
 import argparse
@@ -17,8 +17,10 @@ from machine import RESULTS, describe_machine, save
 from sharded_work import POLICIES, Outcome, Setting
 from worker_simulation import simulate
 
+from components.shared.shards import READERS
+
 BINS = 20
-REQUESTS_PER_SHARD = 3  # in shards.finish: read the commit, ask for the part, read the part
+REQUESTS_PER_SHARD = 5  # in shards.finish: read the commit, ask for the part, read it, ask for it again to remove it, remove it
 ASSUMPTIONS = [
     "a worker is one process with the model loaded; its speed does not change while it lives, and speeds are log-normal over workers",
     "all workers are there at second 0; preemptions are independent, lives exponential; whoever is preempted is replaced after restart_s",
@@ -26,7 +28,7 @@ ASSUMPTIONS = [
     "a commit takes commit_s, whatever the shard's size, and storage does not slow down with the number of workers",
     "a worker looks only whether a shard is committed before it begins, as score_pairs does, and never while it scores",
     "handed_out has a coordinator that never fails and learns of a preemption after notice_s; the other policies have none",
-    "finish_s: three requests a shard of request_s each and all bytes once at read_bytes_per_s, by one process, as shards.finish does",
+    "finish_s: five requests a shard of request_s each, 32 at a time, and all bytes twice (read, written joined) at read_bytes_per_s",
     "in_order is run at the fewest shards and the longest life only: every shard costs as many attempts as there are workers",
 ]
 
@@ -92,8 +94,8 @@ def run_all(given: argparse.Namespace) -> list[dict]:
     found = []
     for setting in combinations(given):
         outcomes = [simulate(dataclasses.replace(setting, seed=seed)) for seed in range(given.seeds)]
-        reading_s = given.pairs * given.bytes_per_pair / given.read_bytes_per_s
-        found.append(summarise(setting, outcomes, setting.shards * REQUESTS_PER_SHARD * given.request_s + reading_s))
+        moving_s = 2 * given.pairs * given.bytes_per_pair / given.read_bytes_per_s
+        found.append(summarise(setting, outcomes, setting.shards * REQUESTS_PER_SHARD * given.request_s / READERS + moving_s))
     return found
 
 

@@ -62,7 +62,7 @@ def distillation(
         config=pool, section="pool", judgments=judgments, interactions=interactions, **texts, **run).set_display_name("Pool")
     scoring_task = score_pairs(
         config=scoring, section="scoring", system="teacher", model=teacher_task.outputs["model"], pairs=pool_task.outputs["pairs"],
-        neighbors=near, **texts, **run).set_display_name("Teacher scores the pool")
+        neighbors=near, interactions=interactions, **texts, **run).set_display_name("Teacher scores the pool")
     lesson = {"encoder": small.outputs["encoder"], "pairs": pool_task.outputs["pairs"], "judgments": judgments,
               "soft_targets": scoring_task.outputs["scores"]}
     cross = train_student(config=cross_encoder, section="cross_encoder", **lesson, **texts, **run).set_display_name("Cross-encoder")

@@ -12,6 +12,7 @@ from components.shared.lexical import LexicalIndex
 from components.shared.text import item_text
 
 MOST_PER_CATEGORY = 500  # a category of a million items would be joined with each query that clicked in it
+MOST_STEPS = 100  # queries of an item and items of a query that a walk looks at, most clicked first
 
 _JUDGED = """
 SELECT query_id, item_id FROM judgments JOIN pool_queries USING (query_id)
@@ -37,6 +38,29 @@ ORDER BY query_id, item_id
 """
 
 
+# a walk of three steps over the click graph (Craswell and Szummer, SIGIR 2007); only queries of the pool are stepped on, so that no path
+# leads over what is evaluated; the sum is rounded because its order of addition is the engine's
+_CO_ENGAGED = """
+WITH edges AS (
+    SELECT query_id, item_id, sum(clicks)::DOUBLE AS clicks FROM interactions JOIN pool_queries USING (query)
+    WHERE item_id IN (SELECT item_id FROM items) GROUP BY query_id, item_id HAVING sum(clicks) > 0
+),
+steps AS (
+    SELECT *, clicks / sum(clicks) OVER (PARTITION BY query_id) AS forth, clicks / sum(clicks) OVER (PARTITION BY item_id) AS back
+    FROM edges
+    QUALIFY row_number() OVER (PARTITION BY query_id ORDER BY clicks DESC, item_id) <= $most_steps
+        AND row_number() OVER (PARTITION BY item_id ORDER BY clicks DESC, query_id) <= $most_steps
+),
+walks AS (
+    SELECT one.query_id, three.item_id, round(sum(one.forth * two.back * three.forth), 12) AS likely
+    FROM steps AS one JOIN steps AS two ON one.item_id = two.item_id AND one.query_id <> two.query_id
+    JOIN steps AS three ON two.query_id = three.query_id GROUP BY one.query_id, three.item_id
+)
+SELECT query_id, item_id FROM walks ANTI JOIN edges USING (query_id, item_id)
+QUALIFY row_number() OVER (PARTITION BY query_id ORDER BY likely DESC, item_id) <= $most ORDER BY query_id, item_id
+"""
+
+
 def judged_pairs(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     """All judged train pairs, so that the teacher labels whole lists."""
     return connection.sql(_JUDGED).to_arrow_table()
@@ -53,6 +77,11 @@ def same_category_pairs(connection: duckdb.DuckDBPyConnection, config: BuildPool
     return connection.sql(_SAME_CATEGORY, params=params).to_arrow_table()
 
 
+def co_engaged_pairs(connection: duckdb.DuckDBPyConnection, config: BuildPoolConfig) -> pa.Table:
+    """Items that shoppers reached by other words for what they clicked here; likeliest walk first."""
+    return connection.sql(_CO_ENGAGED, params={"most": config.num_co_engagement, "most_steps": MOST_STEPS}).to_arrow_table()
+
+
 def lexical_pairs(queries: pa.Table, items: pa.Table, config: BuildPoolConfig) -> tuple[pa.Table, pa.Table]:
     """(top of the lexical ranking, a seeded draw of deeper ranks); items without a common word are in neither."""
     index = LexicalIndex(items["item_id"], item_text(items))
@@ -63,13 +92,13 @@ def lexical_pairs(queries: pa.Table, items: pa.Table, config: BuildPoolConfig) -
     top = found & (ranks <= config.num_lexical)
     deep = found & (ranks > config.num_lexical) & (ranks >= config.hard_first_rank) & (ranks <= config.hard_last_rank)
     hard = _draw(deep, config.num_hard, config.seed)
-    return _pairs(queries, items, top, positions), _pairs(queries, items, hard, positions)
+    return pairs_of(queries, items, top, positions), pairs_of(queries, items, hard, positions)
 
 
 def random_pairs(queries: pa.Table, items: pa.Table, config: BuildPoolConfig) -> pa.Table:
     """Items drawn evenly, with replacement; repeats fall away later."""
     positions = np.random.default_rng([config.seed, 1]).integers(0, len(items), (len(queries), config.num_random))
-    return _pairs(queries, items, np.ones_like(positions, bool), positions)
+    return pairs_of(queries, items, np.ones_like(positions, bool), positions)
 
 
 def _draw(allowed: np.ndarray, most: int, seed: int) -> np.ndarray:
@@ -79,7 +108,8 @@ def _draw(allowed: np.ndarray, most: int, seed: int) -> np.ndarray:
     return allowed & (place < most)
 
 
-def _pairs(queries: pa.Table, items: pa.Table, chosen: np.ndarray, positions: np.ndarray) -> pa.Table:
+def pairs_of(queries: pa.Table, items: pa.Table, chosen: np.ndarray, positions: np.ndarray) -> pa.Table:
+    """query_id and item_id of the cells of `positions` [queries, columns] that are `chosen`."""
     rows, columns = np.nonzero(chosen)
     chosen_items = pa.array(positions[rows, columns])
     return pa.table({"query_id": queries["query_id"].take(pa.array(rows)), "item_id": items["item_id"].take(chosen_items)})

@@ -33,6 +33,7 @@ def build_pool(
     """
     from components.build_pool.config import BuildPoolConfig
     from components.shared.handover import perform
+    from components.shared.registry import resolve
 
     perform(
         "components.build_pool.step",
@@ -44,4 +45,5 @@ def build_pool(
         inputs={"items": items, "queries": queries, "judgments": judgments, "interactions": interactions},
         outputs={"pairs": pairs},
         pages={"summary": summary},
+        values={"bi_encoder": resolve(config.get("bi_encoder", ""))} if config.get("num_nearest") else {},
     )

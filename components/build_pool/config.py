@@ -13,6 +13,13 @@ class BuildPoolConfig(StepConfig):
     max_queries: int = Field(2000, ge=0, description="Most queries of the log that nobody judged, the most frequent first.")
     num_impressions: int = Field(20, ge=0, description="Items per query that the log shows, most shown first.")
     num_lexical: int = Field(20, ge=0, description="Items per query from the top of the lexical ranking.")
+    num_nearest: int = Field(
+        0, ge=0, description="Items per query whose vectors are nearest to its own, by `bi_encoder`; none while there is no such model."
+    )
+    bi_encoder: str = Field("", description="Model folder or models:/<name>@<alias> of the encoder or bi-encoder that `num_nearest` asks.")
+    num_co_engagement: int = Field(
+        0, ge=0, description="Items per query that a walk over clicks reaches (query, item, another query, item) and nobody clicked for it."
+    )
     num_hard: int = Field(10, ge=0, description="Items per query from deep in the lexical ranking.")
     hard_first_rank: int = Field(30, ge=1, description="First lexical rank that `num_hard` draws from.")
     hard_last_rank: int = Field(100, ge=1, description="Last lexical rank that `num_hard` draws from.")
@@ -24,7 +31,9 @@ class BuildPoolConfig(StepConfig):
     seed: int = Field(13, ge=0, description="Seed of all draws.")
 
     @model_validator(mode="after")
-    def _ranks_are_ordered(self) -> Self:
+    def _check(self) -> Self:
         if self.hard_first_rank > self.hard_last_rank:
             raise ValueError(f"key 'hard_first_rank' = {self.hard_first_rank} is above 'hard_last_rank' = {self.hard_last_rank}")
+        if self.num_nearest and not self.bi_encoder:
+            raise ValueError(f"key 'num_nearest' = {self.num_nearest} needs 'bi_encoder', the model that knows what is near")
         return self

@@ -1,4 +1,4 @@
-"""Build the pool of unlabelled pairs for the teacher: train queries and the log's own, items from five sources, in shards."""
+"""Build the pool of unlabelled pairs for the teacher: train queries and the log's own, items from several sources, in shards."""
 
 import logging
 
@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from components.build_pool import candidates
 from components.build_pool.config import BuildPoolConfig
+from components.build_pool.nearest import near_pairs
 from components.build_pool.plan import plan_pairs
 from components.build_pool.queries import choose_queries
 from components.shared.report import Report
@@ -23,8 +24,21 @@ WHERE judgments.split = 'train' AND item_id NOT IN (SELECT item_id FROM items)
 """
 
 
-def run(config: BuildPoolConfig, *, items: str, queries: str, judgments: str, interactions: str, pairs: str, tracker: Tracker) -> Report:
+def run(
+    config: BuildPoolConfig,
+    *,
+    items: str,
+    queries: str,
+    judgments: str,
+    interactions: str,
+    pairs: str,
+    bi_encoder: str = "",
+    tracker: Tracker,
+) -> Report:
     """Write table `pairs`, ordered by shard, query and pair id.
+
+    Args:
+        bi_encoder: model folder that knows which items are near a query; `config.bi_encoder` where it is empty.
 
     Raises:
         InputError: for tables that do not fit, held-out queries without a text, or a pool without a query or a pair.
@@ -38,7 +52,8 @@ def run(config: BuildPoolConfig, *, items: str, queries: str, judgments: str, in
         counts = choose_queries(connection, config)
         chosen = connection.sql("SELECT * FROM pool_queries ORDER BY number").to_arrow_table()
         logger.info("%d queries, %d held out", len(chosen), counts["held_out"])
-        found = _collect(connection, chosen, catalogue, config)
+        near = near_pairs(config, bi_encoder or config.bi_encoder, chosen, catalogue) if config.num_nearest else None
+        found = _collect(connection, chosen, catalogue, config, near)
         unknown = int(connection.sql(_UNKNOWN_ITEMS).fetchall()[0][0])
         num_judged = int(pc.sum(pc.equal(found["source"], "judgment")).as_py() or 0)
         connection.register("candidates_by_source", found)
@@ -50,13 +65,17 @@ def run(config: BuildPoolConfig, *, items: str, queries: str, judgments: str, in
     return Report(read=len(found) + unknown, kept=len(plan), dropped=dropped, metrics=metrics)
 
 
-def _collect(connection: duckdb.DuckDBPyConnection, queries: pa.Table, items: pa.Table, config: BuildPoolConfig) -> pa.Table:
+def _collect(
+    connection: duckdb.DuckDBPyConnection, queries: pa.Table, items: pa.Table, config: BuildPoolConfig, near: pa.Table | None
+) -> pa.Table:
     """All candidates (query_id, item_id, source), with repeats across sources."""
     top, hard = candidates.lexical_pairs(queries, items, config)
     by_source = [
         ("judgment", candidates.judged_pairs(connection)),
         ("impression", candidates.shown_pairs(connection, config)),
         ("lexical", top),
+        *([("nearest", near)] if near is not None else []),
+        ("co_engagement", candidates.co_engaged_pairs(connection, config)),
         ("hard", hard),
         ("hard", candidates.same_category_pairs(connection, config)),
         ("random", candidates.random_pairs(queries, items, config)),

@@ -49,8 +49,10 @@ def resolve_card(root: str, shape: str) -> DatasetCard:
     places = {name: {"file": _existing(root, getattr(card, name).file, f"{name}.file")} for name in ("items", "queries", "judgments")}
     logs = {name: place for name in ("queries", "events") if (place := getattr(card.log, name))}
     log = {name: _existing(root, place, f"log.{name}") for name, place in logs.items()}
+    sheets = {"judgment_sheets": _existing(root, card.judgment_sheets, "judgment_sheets")} if card.judgment_sheets else {}
     return card.model_copy(
         update={
+            **sheets,
             **{name: getattr(card, name).model_copy(update=place) for name, place in places.items()},
             "log": card.log.model_copy(update=log),
             "root": root,

@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 from components.import_dataset.cards import follow, resolve_card
 from components.import_dataset.config import ImportDatasetConfig
 from components.import_dataset.judged import days, drop_repeated, grade_labels, refuse_unknown, split_of_queries
+from components.import_dataset.sheets import add_sheets
 from components.import_dataset.sources import read_source
 from components.shared import storage, text
 from components.shared.card import DatasetCard
@@ -37,6 +38,7 @@ def run(
         raise InputError(f"recipe section 'dataset': train_share + dev_share = {total:g} is above 1; lower one of them")
     resolved = resolve_card(follow(dataset), config.shape)
     raw = {name: read_source(resolved.root, getattr(resolved, name), name) for name in ("items", "queries", "judgments")}
+    num_empty = add_sheets(raw, resolved)
     catalogue = read_items(raw["items"])
     asked = read_queries(raw["queries"])
     graded, dropped = read_judgments(raw, resolved, catalogue, asked)
@@ -56,7 +58,7 @@ def run(
     storage.write_json(card, resolved.model_dump(mode="json"))
     tracker.tags({"data.name": resolved.name, "data.snapshot": resolved.snapshot})
     dropped |= {"items.no_id_or_title": len(raw["items"]) - len(catalogue), "queries.no_id_or_text": len(raw["queries"]) - len(asked)}
-    return _report(resolved, raw, catalogue, asked, graded, dropped)
+    return _report(resolved, raw, catalogue, asked, graded, dropped | {"judgment_sheets.no_grade": num_empty})
 
 
 def read_items(raw: pa.Table) -> pa.Table:
@@ -146,7 +148,7 @@ def _report(
     }
     sizes = {"num_items": len(items), "num_queries": len(queries), "num_judgments": len(judgments)}
     return Report(
-        read=sum(len(table) for table in raw.values()),
+        read=sum(len(table) for table in raw.values()) + dropped["judgment_sheets.no_grade"],
         kept=kept,
         dropped={reason: count for reason, count in dropped.items() if count},
         metrics={**sizes, **shares},

@@ -20,6 +20,8 @@ def score_pairs(
     summary: Output[Markdown],
     model: Optional[Input[Model]] = None,  # noqa: UP045  kfp reads only this spelling
     neighbors: Optional[Input[Dataset]] = None,  # noqa: UP045
+    interactions: Optional[Input[Dataset]] = None,  # noqa: UP045
+    member: str = "0",
 ):
     """Score (query, item) pairs with a model.
 
@@ -33,13 +35,15 @@ def score_pairs(
         summary: counts, speed, model.
         model: model folder; without it the one that `config.model` names.
         neighbors: table `neighbors`, for a teacher trained with them.
+        interactions: table `interactions`, against which soft targets are held.
+        member: number of this task where several score one table.
     """
     from components.score_pairs.config import ScorePairsConfig
     from components.shared.handover import perform
     from components.shared.registry import resolve
 
-    given = {"pairs": pairs, "queries": queries, "items": items, "model": model, "neighbors": neighbors}
-    named = {**config, "system": system} if system else config
+    given = {"pairs": pairs, "queries": queries, "items": items, "model": model, "neighbors": neighbors, "interactions": interactions}
+    named = {**config, "member": int(member)} | ({"system": system} if system else {})
     values = {} if model else {"model": resolve(config.get("model", ""))}
     perform(
         "components.score_pairs.step",

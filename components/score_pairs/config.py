@@ -1,10 +1,10 @@
 """Settings of score_pairs: sections `scoring` (the teacher labels the pool) and `ranking_*` (a system ranks judged pairs)."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from components.shared.config import StepConfig
+from components.shared.config import NOT_SHAPING, StepConfig
 from components.shared.schema import SPLITS
 
 DEFAULT_SPLITS = SPLITS[1:]
@@ -39,4 +39,56 @@ class ScorePairsConfig(StepConfig):
         "night; a champion of another text version).",
     )
     num_threads: int = Field(0, ge=0, description="Threads of each scoring process; 0 lets torch choose.")
-    num_workers: int = Field(1, ge=1, le=64, description="Scoring processes on this machine; each loads the model.")
+    num_workers: int = Field(
+        1, ge=1, le=64, description="Scoring processes on this machine; each loads the model.", json_schema_extra=NOT_SHAPING
+    )
+    group_workers: int = Field(
+        1,
+        ge=1,
+        le=10_000,
+        description="Machines that score one table together: this task and helpers, which take shards by leases; 1 works alone.",
+        json_schema_extra=NOT_SHAPING,
+    )
+    member: int = Field(
+        0,
+        ge=0,
+        description="Number of this task among `group_workers` tasks; the others wait for 0 to publish.",
+        json_schema_extra=NOT_SHAPING,
+    )
+    start_helpers: bool = Field(
+        True,
+        description="Whether the task starts its helpers as an Indexed Job on Kubernetes; false where the pipeline has helper tasks.",
+        json_schema_extra=NOT_SHAPING,
+    )
+    queue: str = Field("", description="Kueue queue of the helpers; empty starts them at once.", json_schema_extra=NOT_SHAPING)
+    lease_s: float = Field(
+        1800.0,
+        gt=0,
+        description="Seconds after which a worker that has not committed its shard counts as dead.",
+        json_schema_extra=NOT_SHAPING,
+    )
+    deadline_s: int = Field(43_200, ge=60, description="Seconds after which helpers are ended.", json_schema_extra=NOT_SHAPING)
+    min_impressions: int = Field(
+        20, ge=1, description="Impressions from which a pair's clicks say whether shoppers agree with the teacher."
+    )
+    device_hour_price: float = Field(
+        0.0, ge=0, description="Price of a scoring machine for an hour, in `currency`; 0: no cost is shown.", json_schema_extra=NOT_SHAPING
+    )
+    currency: str = Field("EUR", min_length=1, description="Currency of price and budget.", json_schema_extra=NOT_SHAPING)
+    budget: float = Field(
+        0.0,
+        ge=0,
+        description="Most that scoring may cost, in `currency`, earlier runs included; then it stops before the next shard, and with a "
+        "larger budget it goes on where it was; 0: no limit.",
+        json_schema_extra=NOT_SHAPING,
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.budget and not self.device_hour_price:
+            raise ValueError(f"key 'budget' = {self.budget:g} needs 'device_hour_price', or the cost is not known")
+        if self.member >= self.group_workers:
+            raise ValueError(f"key 'member' = {self.member} is not below 'group_workers' = {self.group_workers}")
+        if self.group_workers > 1 and (self.num_workers > 1 or self.output == "trec"):
+            raise ValueError(f"key 'group_workers' = {self.group_workers} goes with one process a machine (num_workers) and not with trec")
+        return self

@@ -7,16 +7,17 @@ optionally brand, color, category, description, query_id and item_id; then no ot
 """
 
 import logging
-import time
 
 import pyarrow.compute as pc
 
 from components.score_pairs.config import ScorePairsConfig
+from components.score_pairs.doubt import click_rates
+from components.score_pairs.group import starting_helpers, wait_for_first, worker_of
 from components.score_pairs.method import settle_method
 from components.score_pairs.shard_scorer import Places
 from components.score_pairs.trec import refuse_white_space, write_trec_run
 from components.score_pairs.work import Work, digest_of, read_work
-from components.score_pairs.workers import score_shards
+from components.score_pairs.workers import Job, score_shards
 from components.shared import shards, storage, tables
 from components.shared.errors import InputError
 from components.shared.models import folder
@@ -41,6 +42,7 @@ def run(
     queries: str = "",
     items: str = "",
     neighbors: str = "",
+    interactions: str = "",
     model: str = "",
     tracker: Tracker,
 ) -> Report:
@@ -50,10 +52,12 @@ def run(
         pairs: table `pairs` or `judgments`, or a file with query and item texts inline (then without `queries` and `items`).
         neighbors: table `neighbors`, for a teacher that was trained with them; with a file of your own it may be left out: training hid
             them from some pairs, so the teacher can judge without.
+        interactions: table; with it, soft targets say how far shoppers' clicks disagree with the teacher.
         model: model folder or models:/<name>@<alias>; `config.model` where it is empty.
 
     Raises:
-        InputError: for input that is absent or does not fit, before any scoring; for a score that is not finite.
+        InputError: for input that is absent or does not fit, before any scoring; for a score that is not finite; when the budget is
+            used up, with what is committed kept.
         TemporaryError: when a scoring process was killed.
     """
     work = read_work(config, pairs, queries, items)
@@ -84,13 +88,20 @@ def run(
         "method": config.method,
         "settings": f"{config.system}, {config.precision}, splits {', '.join(sorted(config.splits))}",
         **({"neighbors": digest_of(neighbors)} if neighbors else {}),
+        **({"interactions": f"{digest_of(interactions)}, {config.min_impressions} impressions"} if interactions else {}),
     }
     plan = shards.open_plan(place, _table_of(config), work.num_shards, content)
-    reused, started = plan.num_shards - len(shards.pending(plan)), time.monotonic()
-    scored = score_shards(config, places, work, plan)
-    seconds = time.monotonic() - started
+    reused = plan.num_shards - len(shards.pending(plan))
+    clicks = click_rates(interactions, work, config.min_impressions) if interactions else None
+    worker = worker_of(config)
+    given = {"pairs": pairs, "queries": queries, "items": items, "neighbors": neighbors, "interactions": interactions}
+    with starting_helpers(config, worker, {**given, "model": address, "scores": scores}):
+        ledger = score_shards(Job(config, places, plan, clicks), work, worker)
+    if worker and worker.index:
+        wait_for_first(plan, worker)
+    metrics = {"shards": plan.num_shards, "shards_reused": reused, "pairs_per_s": ledger.rate(), **ledger.metrics()}
     manifest = shards.finish(plan)
-    report = _report(config, work, plan, reused, scored / max(seconds, 1e-9), address, top_rows(work, plan) if not queries else {})
+    report = _report(config, work, metrics, address, top_rows(work, plan) if not queries else {})
     tracker.dataset("pairs", pairs, work.content["pairs"], work.num_read)
     _publish(config, plan, scores, manifest, tracker)
     return report
@@ -120,11 +131,8 @@ def _without_model(config: ScorePairsConfig, work: Work, scores: str, reason: st
     return Report(read=work.num_read, dropped=dropped, notes={"model": f"none: {reason}; nothing was scored"})
 
 
-def _report(
-    config: ScorePairsConfig, work: Work, plan: shards.ShardPlan, reused: int, rate: float, address: str, top: dict[str, str]
-) -> Report:
+def _report(config: ScorePairsConfig, work: Work, metrics: dict[str, float], address: str, top: dict[str, str]) -> Report:
     num_pairs = len(work.pairs)
-    metrics = {"shards": plan.num_shards, "shards_reused": reused, "pairs_per_s": rate}
     metrics["queries"] = pc.count_distinct(work.pairs["query_id"]).as_py()
     notes = {"system": config.system, "model": address, "method": config.method, "text version": TEXT_VERSION, **top}
     return Report(read=work.num_read, kept=num_pairs, dropped={"other_split": work.num_read - num_pairs}, metrics=metrics, notes=notes)

@@ -83,6 +83,9 @@ class DatasetCard(StepConfig):
     items: TableSource = Field(description="The catalogue.")
     queries: TableSource = Field(description="The judged queries.")
     judgments: TableSource = Field(description="Graded (query, item) pairs.")
+    judgment_sheets: str = Field(
+        "", description="Path below the data folder of a filled-in judgment sheet (CSV, see `sample_judgments`), or of a folder of them."
+    )
     log: LogSource = Field(description="The search log.")
 
     def gains(self) -> list[float]:

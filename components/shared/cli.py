@@ -1,14 +1,17 @@
 """The command-line door of every room: flags made from its settings and from the arguments of its `run`."""
 
 import argparse
+import contextlib
 import inspect
+import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from components.shared.config import StepConfig
@@ -27,7 +30,8 @@ def main(run: Callable[..., Report], config_type: type[StepConfig], section: str
         settings = {key: _value(config_type, key, given.pop(key)) for key in names if given.get(key) is not None}
         config = config_type.from_mapping({**_section_of(recipe, section), **settings}, section=section)
         places = {name: value for name, value in given.items() if name in _arguments(run) and value is not None}
-        report = run(config, tracker=NullTracker(), **places)
+        with _last_words():
+            report = run(config, tracker=NullTracker(), **places)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_INPUT
@@ -36,6 +40,25 @@ def main(run: Callable[..., Report], config_type: type[StepConfig], section: str
         return EXIT_TEMPORARY
     show(report, places)
     return 0
+
+
+@contextlib.contextmanager
+def _last_words() -> Iterator[None]:
+    """On a terminal, what the step said last stands beside a spinner: how far it is, at which rate, at what cost."""
+    console, logger = Console(stderr=True), logging.getLogger("components")
+    if not console.is_terminal:
+        yield
+        return
+    with console.status("", spinner="line") as status:
+        handler, level = logging.Handler(), logger.level
+        handler.emit = lambda record: status.update(escape(record.getMessage()[: console.width - 4]))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
 
 
 def build_parser(run: Callable[..., Report], config_type: type[StepConfig], section: str) -> argparse.ArgumentParser:

@@ -7,12 +7,22 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from components.shared.errors import InputError
 
+NOT_SHAPING: dict[str, Any] = {"shapes_output": False}
+
 
 class StepConfig(BaseModel):
     """Settings of one step. Fields carry a one-sentence description with unit; a recipe section has the same names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
     where: ClassVar[str] = "recipe section"
+
+    def shaping(self) -> dict[str, Any]:
+        """The settings that decide what is written, as JSON values; without those that only decide how fast or at what price.
+
+        A field is of the second kind when it says `json_schema_extra=NOT_SHAPING`: with another value, begun work goes on.
+        """
+        fields = type(self).model_fields
+        return {name: value for name, value in self.model_dump(mode="json").items() if fields[name].json_schema_extra != NOT_SHAPING}
 
     def references(self) -> dict[str, str]:
         """Digests of what settings only name (a folder, a secret): when that changes, the step has to run again."""

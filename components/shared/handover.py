@@ -132,7 +132,7 @@ def _fingerprint(run: Callable[..., Report] | str, settings: StepConfig, address
     code = {f"{source.parent.name}/{source.name}": hashlib.sha256(source.read_bytes()).hexdigest() for source in _sources(room)}
     content = {name: address["digest"] for name, address in addresses.items()}
     listed = {name: storage.listing_digest(value) if "://" in value and storage.exists(value) else value for name, value in values.items()}
-    whole = [settings.model_dump(mode="json"), settings.references(), content, listed, code]
+    whole = [settings.shaping(), settings.references(), content, listed, code]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -1,7 +1,8 @@
 """Losses over a flat batch of pairs, by the names they were published under.
 
 Shapes: `scores` and `targets` are float [rows]; `groups` is int64 [rows], the number (from 0) of each row's query within the
-batch, in any order; `num_groups` is how many there are. Every loss is one scalar and linear in rows: no loop over queries.
+batch, in any order; `num_groups` is how many there are. Every loss is one scalar and linear in rows: no loop over queries. Where a loss
+takes `weights` [rows], above 0, a row counts that much, and a pair of rows the product; without them all count alike.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,8 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
-Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, int], torch.Tensor]
+Loss = Callable[..., torch.Tensor]
+Weights = torch.Tensor | None
 
 
 def group_sum(values: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
@@ -22,32 +24,41 @@ def mean_of_groups(per_group: torch.Tensor, counted: torch.Tensor) -> torch.Tens
     return per_group.masked_fill(~counted, 0.0).sum() / counted.sum().clamp(min=1)
 
 
-def margin_mse(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
+def margin_mse(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int, weights: Weights = None) -> torch.Tensor:
     """Margin-MSE over all item pairs of each query, averaged over the queries that have at least two items here.
 
     L(q) = 2 / (n (n-1)) * sum_{i<j} ((s_i - s_j) - (t_i - t_j))^2, in linear time: it equals 2 Var(s - t) with the n-1
-    denominator, because sum_{i<j} (e_i - e_j)^2 = n sum_i (e_i - mean e)^2. A constant added to a query's targets changes
-    nothing, so the student spends no capacity on it and is not calibrated across queries.
+    denominator, because sum_{i<j} (e_i - e_j)^2 = n sum_i (e_i - mean e)^2. With weights sum_{i<j} w_i w_j (e_i - e_j)^2 =
+    W sum_i w_i (e_i - weighted mean e)^2, over sum_{i<j} w_i w_j = (W^2 - sum_i w_i^2) / 2. A constant added to a query's targets
+    changes nothing, so the student spends no capacity on it and is not calibrated across queries.
 
     Source: margin-MSE of Hofstatter et al. 2020 (arXiv 2010.02666) with the all-pairs weights of arXiv 2505.07105 (Walmart).
     """
-    residual = scores - targets
-    size = group_sum(torch.ones_like(residual), groups, num_groups)
-    mean = group_sum(residual, groups, num_groups) / size.clamp(min=1.0)
-    squares = group_sum((residual - mean[groups]) ** 2, groups, num_groups)
-    return mean_of_groups(2.0 * squares / (size - 1.0).clamp(min=1.0), size > 1)
+    residual, ones = scores - targets, torch.ones_like(scores)
+    weights = ones if weights is None else weights
+    size, total = (group_sum(one, groups, num_groups) for one in (ones, weights))
+    mean = group_sum(weights * residual, groups, num_groups) / total.clamp(min=1e-12)
+    squares = group_sum(weights * (residual - mean[groups]) ** 2, groups, num_groups)
+    pairs = (total**2 - group_sum(weights**2, groups, num_groups)) / 2.0
+    return mean_of_groups(total * squares / pairs.clamp(min=1e-12), size > 1)
 
 
-def pointwise_mse(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
+def pointwise_mse(
+    scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int, weights: Weights = None
+) -> torch.Tensor:
     """Mean of (s - t)^2 over rows: the student learns the teacher's absolute score (Ba & Caruana 2014, arXiv 1312.6184)."""
     del groups, num_groups
-    return ((scores - targets) ** 2).mean()
+    return _mean((scores - targets) ** 2, weights)
 
 
-def bce(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
+def bce(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int, weights: Weights = None) -> torch.Tensor:
     """Mean of -t log p - (1-t) log(1-p) with p = sigmoid(s), t a probability (Hinton et al. 2015, arXiv 1503.02531, two classes)."""
     del groups, num_groups
-    return binary_cross_entropy_with_logits(scores, targets)
+    return _mean(binary_cross_entropy_with_logits(scores, targets, reduction="none"), weights)
+
+
+def _mean(costs: torch.Tensor, weights: Weights) -> torch.Tensor:
+    return costs.mean() if weights is None else (weights * costs).sum() / weights.sum()
 
 
 def kl_listwise(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ SPLITS = ("train", "dev", "test")
 ACTIONS = ("impression", "click", "add_to_cart", "purchase")
 SEGMENTS = ("head", "torso", "tail", "unseen")
 SIDES = ("query", "item", "query_query", "item_item")  # of neighbors: first order, then second
-PAIR_SOURCES = ("judgment", "impression", "lexical", "hard", "random")
+PAIR_SOURCES = ("judgment", "impression", "lexical", "nearest", "co_engagement", "hard", "random")
 
 _text = pa.string()
 _time = pa.timestamp("us", tz="UTC")
@@ -141,8 +141,8 @@ PAIRS = _table(
 SOFT_TARGETS = _table(
     "soft_targets",
     {"pair_id": _text, "query_id": _text, "item_id": _text, "probabilities": pa.list_(pa.float32()), "score": pa.float64(),
-     "text_digest": _text, "model_digest": _text, "engine": _text},
-    key=("pair_id",), required=("query_id", "item_id", "probabilities", "score"), version=2,
+     "entropy": pa.float32(), "disagreement": pa.float32(), "text_digest": _text, "model_digest": _text, "engine": _text},
+    key=("pair_id",), required=("query_id", "item_id", "probabilities", "score", "entropy"), version=2,
 )  # fmt: skip
 RANKINGS = _table(
     "rankings",

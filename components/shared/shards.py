@@ -9,6 +9,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,11 @@ from components.shared.tables import Manifest
 
 PLAN = "plan.json"
 COMMITS = "commits"
+LEASES = "leases"
+READERS, WRITERS = 32, 4  # of `finish`; object storage answers a request in tens of milliseconds, whatever its size
+FILE_BYTES = 64 << 20  # small parts are joined up to this size
+
+Commit = dict[str, Any]  # a shard's commit: shard, part, rows, bytes, spent, digest
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,11 @@ def is_pending(plan: ShardPlan, shard: int) -> bool:
     return not storage.exists(_entry(plan, shard))
 
 
-def commit(plan: ShardPlan, shard: int, rows: pa.Table) -> bool:
+def commit(plan: ShardPlan, shard: int, rows: pa.Table, spent: Mapping[str, float] | None = None) -> bool:
     """Publish the rows of one shard; False when another worker had done so before.
+
+    Args:
+        spent: what the rows cost, kept beside them for `commits`; no part of the table.
 
     Raises:
         InputError: when the rows do not fit the table's schema, or the plan has no such shard.
@@ -83,9 +92,7 @@ def commit(plan: ShardPlan, shard: int, rows: pa.Table) -> bool:
     if not 0 <= shard < plan.num_shards:
         raise InputError(f"shard {shard} is not in the plan '{plan.uri}' of {plan.num_shards} shards")
     checked = TABLES[plan.table].check(rows, where=f"shard {shard} of '{plan.uri}'")
-    sink = pa.BufferOutputStream()
-    pq.write_table(checked, sink, compression="zstd")
-    content = sink.getvalue().to_pybytes()
+    content = tables.to_parquet(checked)
     part = f"part-{shard:05d}-{uuid.uuid4().hex[:12]}.parquet"
     try:
         storage.write_bytes(storage.join(plan.uri, part), content)
@@ -93,49 +100,97 @@ def commit(plan: ShardPlan, shard: int, rows: pa.Table) -> bool:
         if is_pending(plan, shard):
             raise
         return False
-    entry = {"shard": shard, "part": part, "rows": len(rows), "digest": hashlib.sha256(content).hexdigest()}
+    about = {"shard": shard, "part": part, "rows": len(rows), "bytes": len(content), "spent": dict(spent or {})}
+    entry = {**about, "digest": hashlib.sha256(content).hexdigest()}
     if storage.create_once(_entry(plan, shard), storage.to_json(entry)):
         return True
     storage.remove(storage.join(plan.uri, part))
     return False
 
 
+def commits(plan: ShardPlan) -> list[Commit]:
+    """What was committed so far, in shard order."""
+    todo = set(pending(plan))
+    with ThreadPoolExecutor(READERS) as readers:
+        there = (shard for shard in range(plan.num_shards) if shard not in todo)
+        return list(readers.map(lambda shard: read_commit(plan, shard), there))
+
+
+def read_commit(plan: ShardPlan, shard: int) -> Commit:
+    """What was committed for one shard."""
+    return storage.read_json(_entry(plan, shard))
+
+
 def finish(plan: ShardPlan) -> Manifest:
     """Publish all shards, in order, as one table that `tables.read_table` reads; leftovers of killed workers are swept away.
+
+    Every part is read, many at a time, and compared with its commit. Neighbors that are small together become one file, because a reader
+    pays for every file that it opens; the table's digest is that of its shards and does not depend on it.
 
     Raises:
         InputError: when a shard is absent, or a part's bytes are not those that were committed.
     """
     if tables.is_committed(plan.uri):
         return Manifest.read(plan.uri)
-    absent = pending(plan)
-    if absent:
+    if absent := pending(plan):
         raise InputError(
             f"'{plan.uri}': {len(absent)} of {plan.num_shards} shards are not committed, first {absent[0]}; run the step again"
         )
-    entries = [storage.read_json(_entry(plan, shard)) for shard in range(plan.num_shards)]
-    for entry in entries:
-        _verify(plan, entry)
+    entries = commits(plan)
     digest = hashlib.sha256(json.dumps([(one["shard"], one["rows"], one["digest"]) for one in entries]).encode()).hexdigest()
-    parts = [one["part"] for one in entries]
+    try:
+        with ThreadPoolExecutor(READERS) as readers, ThreadPoolExecutor(WRITERS) as writers:
+            parts = list(writers.map(lambda group: _compact(plan, readers, group), _groups(entries)))
+    except (InputError, FileNotFoundError):
+        if tables.is_committed(plan.uri):  # another worker has finished meanwhile and swept what we were reading
+            return Manifest.read(plan.uri)
+        raise
     manifest = Manifest(plan.table, TABLES[plan.table].version, sum(one["rows"] for one in entries), parts, digest)
     published = tables.publish(plan.uri, manifest)
-    _sweep(plan, set(published.parts))
+    _sweep(plan, {*published.parts})
+    storage.remove(storage.join(plan.uri, LEASES))
     return published
 
 
-def _verify(plan: ShardPlan, entry: Mapping[str, Any]) -> None:
+def _groups(entries: list[Commit]) -> list[list[Commit]]:
+    """Runs of shards whose parts have at most `FILE_BYTES` together; a larger part stays alone."""
+    groups: list[list[Commit]] = []
+    size = FILE_BYTES
+    for entry in entries:
+        if size + entry["bytes"] > FILE_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(entry)
+        size += entry["bytes"]
+    return groups
+
+
+def _compact(plan: ShardPlan, readers: ThreadPoolExecutor, group: list[Commit]) -> str:
+    """The name of one part that holds the rows of a group of shards, checked."""
+    contents = readers.map(lambda entry: _read_part(plan, entry), group)
+    if len(group) == 1:
+        next(contents)
+        return group[0]["part"]
+    part = f"part-{group[0]['shard']:05d}-{group[-1]['shard']:05d}-{uuid.uuid4().hex[:12]}.parquet"
+    rows = pa.concat_tables(pq.read_table(pa.BufferReader(content)) for content in contents)
+    storage.write_bytes(storage.join(plan.uri, part), tables.to_parquet(rows))
+    return part
+
+
+def _read_part(plan: ShardPlan, entry: Commit) -> bytes:
     part = storage.join(plan.uri, entry["part"])
-    if not storage.exists(part) or storage.content_digest_of(part) != entry["digest"]:
+    content = storage.read_bytes(part) if storage.exists(part) else b""
+    if hashlib.sha256(content).hexdigest() != entry["digest"]:
         raise InputError(f"'{part}' is not what was committed (lost or damaged); delete '{_entry(plan, entry['shard'])}' and run again")
+    return content
 
 
 def _sweep(plan: ShardPlan, kept: set[str]) -> None:
     base = plan.uri + "/"
-    for name in storage.list_files(plan.uri):
-        relative = name.removeprefix(base)
-        if relative.startswith("part-") and relative not in kept:
-            storage.remove(name)
+    relative = {name: name.removeprefix(base) for name in storage.list_files(plan.uri)}
+    leftovers = [name for name, own in relative.items() if own.startswith("part-") and own not in kept]
+    with ThreadPoolExecutor(READERS) as removers:
+        list(removers.map(storage.remove, leftovers))
 
 
 def _entry_name(shard: int) -> str:

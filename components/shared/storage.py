@@ -7,8 +7,10 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,9 +68,11 @@ def is_local(uri: str) -> bool:
 @lru_cache(maxsize=4)
 def filesystem(scheme: str) -> Any:
     """One fsspec file system per scheme and process."""
-    # gcsfs asks for the bucket type over gRPC first, which takes a minute where gRPC is closed (datachain#1829)
-    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    return fsspec.filesystem(scheme, use_listings_cache=False) if scheme == "gs" else fsspec.filesystem(scheme)
+    if scheme != "gs":
+        return fsspec.filesystem(scheme)
+    from components.shared.checked_gcs import CheckedGcs  # noqa: PLC0415 - its imports take half a second, and a laptop needs none of them
+
+    return CheckedGcs()
 
 
 def resolve(uri: str) -> tuple[Any, str]:
@@ -87,10 +91,14 @@ def arrow_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
 
 def temporary_on_trouble(action: Callable[[], T], uri: str) -> T:
     """Run a storage call; trouble that may pass becomes TemporaryError."""
+    cloud = sys.modules.get("components.shared.checked_gcs")
+    trouble = (ConnectionError, TimeoutError, *(cloud.ERRORS if cloud else ()))
     try:
         return action()
-    except (ConnectionError, TimeoutError) as error:
-        raise TemporaryError(f"'{uri}': storage did not answer ({error}); try again") from error
+    except trouble as error:
+        if cloud and not cloud.may_pass(error):
+            raise InputError(f"'{uri}': storage refuses the request ({error}); check the address and your credentials") from error
+        raise TemporaryError(f"'{uri}': storage did not answer ({error or type(error).__name__}); try again") from error
 
 
 def exists(uri: str) -> bool:
@@ -143,11 +151,21 @@ def create_once(uri: str, data: bytes) -> bool:
         except FileExistsError:
             return False
         return True
+    writer = uuid.uuid4().hex
     try:
-        temporary_on_trouble(lambda: fs.pipe_file(path, data, mode="create"), uri)
+        temporary_on_trouble(lambda: fs.pipe_file(path, data, mode="create", metadata={"writer": writer}), uri)
     except FileExistsError:
-        return False
+        # when the answer to a write is lost, gcsfs writes again and then meets the object that it made itself
+        return _writer_of(uri) == writer
     return True
+
+
+def _writer_of(uri: str) -> str:
+    fs, path = resolve(uri)
+    try:
+        return temporary_on_trouble(lambda: fs.info(path), uri).get("metadata", {}).get("writer", "")
+    except FileNotFoundError:
+        return ""
 
 
 def _write_aside(path: str, data: bytes, publish: Callable[[str], None]) -> None:
@@ -172,6 +190,18 @@ def list_files(uri: str) -> list[str]:
     return sorted(f"{scheme}://{name}" for name in found)
 
 
+def change_times(uri: str) -> dict[str, float]:
+    """URI -> seconds since 1970 at which storage says it was last written, for all files below a folder."""
+    fs, path = resolve(uri)
+    scheme = normalise(uri).split("://", 1)[0]
+    found = temporary_on_trouble(lambda: fs.find(path, detail=True), uri)
+    return {f"{scheme}://{name}": _seconds(entry["mtime"]) for name, entry in found.items()}
+
+
+def _seconds(time: Any) -> float:
+    return time.timestamp() if isinstance(time, datetime) else float(time)
+
+
 def remove(uri: str) -> None:
     """Delete a file or a folder; nothing happens where nothing is."""
     fs, path = resolve(uri)
@@ -181,8 +211,8 @@ def remove(uri: str) -> None:
 
 def chunks_of(uri: str, size: int = 1 << 20) -> Iterator[bytes]:
     fs, path = resolve(uri)
-    with fs.open(path, "rb") as handle:
-        while chunk := handle.read(size):
+    with temporary_on_trouble(lambda: fs.open(path, "rb"), uri) as handle:
+        while chunk := temporary_on_trouble(lambda: handle.read(size), uri):
             yield chunk
 
 

@@ -17,6 +17,7 @@ from components.shared.errors import InputError
 from components.shared.schema import TABLES, TableSchema
 
 MANIFEST = "manifest.json"
+PARQUET: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}  # a reader compares every page with its CRC-32
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,19 @@ def publish(uri: str, manifest: Manifest) -> Manifest:
     return standing
 
 
+def to_parquet(rows: pa.Table) -> bytes:
+    """The bytes of a Parquet file, as `write_table` makes them."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, **PARQUET)
+    return sink.getvalue().to_pybytes()
+
+
 def _write_part(uri: str, spec: TableSchema, tables: Iterable[pa.Table]) -> int:
     if storage.is_local(uri):
         storage.local_path(uri).parent.mkdir(parents=True, exist_ok=True)
     fs, path = storage.arrow_filesystem(uri)
     num_rows = 0
-    with pq.ParquetWriter(path, spec.schema, filesystem=fs, compression="zstd") as writer:
+    with pq.ParquetWriter(path, spec.schema, filesystem=fs, **PARQUET) as writer:
         for table in tables:
             writer.write_table(spec.check(table, where=f"writing '{uri}'"))
             num_rows += table.num_rows
@@ -98,7 +106,8 @@ def dataset(uri: str, name: str) -> Any:
 
     fs, _ = storage.arrow_filesystem(full)
     try:
-        return pads.dataset([storage.resolve(file)[1] for file in files], filesystem=fs, format="parquet")
+        checked = pads.ParquetFileFormat(default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True))
+        return pads.dataset([storage.resolve(file)[1] for file in files], filesystem=fs, format=checked)
     except FileNotFoundError as error:
         raise InputError(f"'{uri}': part '{error}' of table '{name}' is gone; delete the folder and write the table again") from None
     except pa.ArrowInvalid as error:

@@ -28,6 +28,15 @@ class TrainStudentConfig(StepConfig):
     judgment_temperature: float = Field(
         1.0, gt=0, description="Score differences are divided by this before RankNet compares them with the order of human grades."
     )
+    uncertainty_weight: float = Field(
+        0.0, ge=0, lt=1, description="How much less a pair teaches that the teacher is unsure of: it counts 1 - this x entropy."
+    )
+    disagreement_weight: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="How much less a pair teaches that shoppers order otherwise: it counts 1 - this x disagreement.",
+    )
     target: Literal["logit", "probability"] = Field(
         "logit", description="What the student's raw score imitates: the logit of the teacher's expected gain, or the gain itself."
     )
@@ -73,6 +82,8 @@ class TrainStudentConfig(StepConfig):
     def _check(self) -> Self:
         if self.architecture == "cross_encoder" and self.trained_weight < 1:
             raise ValueError("trained_weight below 1 averages with a start; a cross_encoder's head has none worth keeping: set 1")
+        if (self.uncertainty_weight or self.disagreement_weight) and self.loss in ("kl_listwise", "ranknet"):
+            raise ValueError(f"loss '{self.loss}' takes no weights; set uncertainty_weight and disagreement_weight to 0, or another loss")
         if self.loss == "bce" and self.target != "probability":
             raise ValueError("loss 'bce' compares sigmoid(score) with a probability; set target: probability")
         return self

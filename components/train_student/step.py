@@ -22,7 +22,7 @@ from components.shared.training import Checkpoints, Curve, fit
 from components.train_student.agreement import agreement
 from components.train_student.config import TrainStudentConfig
 from components.train_student.students import BiEncoder, CrossEncoder, Student, average_with, save_student, set_dropout
-from components.train_student.targets import Lessons, make_lessons
+from components.train_student.targets import Lessons, doubt_columns, make_lessons
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def run(
         )
     query_table = read_table(queries, "queries")
     pool = read_table(pairs, "pairs", ["pair_id", "query_id", "item_id"])
-    labels = read_table(soft_targets, "soft_targets", ["pair_id", "query_id", "item_id", "score"])
+    labels = read_table(soft_targets, "soft_targets", ["pair_id", "query_id", "item_id", "score", *doubt_columns(config)])
     lessons = make_lessons(config, pool, labels, query_table, _judgments(config, judgments))
     spec = folder.ModelSpec(config.architecture, min(config.max_tokens, base.max_tokens), source=base.source)
     texts = model_texts(spec, lessons.pairs, query_table, read_table(items, "items"), None)
@@ -99,9 +99,10 @@ def _loss(config: TrainStudentConfig, scores: torch.Tensor, lessons: Lessons, ro
     """The configured loss of `rows`, plus the pointwise anchor and the order of human grades."""
     found, number = np.unique(lessons.query[rows], return_inverse=True)
     targets, groups = (torch.from_numpy(values).to(scores.device) for values in (lessons.targets[rows], number))
-    loss = LOSSES[config.loss](scores, targets, groups, len(found))
+    trust = {} if lessons.trust is None else {"weights": torch.from_numpy(lessons.trust[rows]).to(scores.device)}
+    loss = LOSSES[config.loss](scores, targets, groups, len(found), **trust)
     if config.pointwise_weight:
-        loss = loss + config.pointwise_weight * pointwise_mse(scores, targets, groups, len(found))
+        loss = loss + config.pointwise_weight * pointwise_mse(scores, targets, groups, len(found), **trust)
     if config.judgment_weight:
         gains = torch.from_numpy(lessons.judged[rows]).to(scores.device)
         loss = loss + config.judgment_weight * ranknet(scores / config.judgment_temperature, gains, groups, len(found))

@@ -20,7 +20,8 @@ class Lessons:
 
     `pairs` has query_id, item_id and pair_id [rows]; `query` is the row's query number [rows]; `gains` the teacher's expected gain,
     `targets` what a score imitates and `judged` the gain that people gave (NaN where they did not), float32 [rows]; `held_out` [rows]
-    marks rows of validation queries; `dropped` counts rows that were left out, by reason.
+    marks rows of validation queries; `dropped` counts rows that were left out, by reason. `trust` float32 [rows] is how much a row counts,
+    None where all count alike.
     """
 
     pairs: pa.Table
@@ -30,6 +31,7 @@ class Lessons:
     judged: np.ndarray
     held_out: np.ndarray
     dropped: dict[str, int]
+    trust: np.ndarray | None = None
 
     def training(self) -> np.ndarray:
         return np.flatnonzero(~self.held_out)
@@ -50,7 +52,7 @@ def make_lessons(
 
     Args:
         pairs: pair_id, query_id, item_id.
-        soft_targets: pair_id, query_id, item_id, score.
+        soft_targets: pair_id, query_id, item_id, score, and what `doubt_columns` names.
         queries: query_id, split.
         judgments: query_id, item_id, gain, split; only those of split train are looked at.
 
@@ -76,7 +78,23 @@ def make_lessons(
     gains = table["score"].to_numpy()
     targets = imitate(config, gains)
     held_out_rows = pc.is_in(table["query_id"], value_set=pa.array(np.asarray(names)[held_out[chosen]])).to_numpy()
-    return Lessons(table, query, gains.astype(np.float32), targets, judged_gains(table, judgments), held_out_rows, dropped)
+    judged, trust = judged_gains(table, judgments), trust_of(config, table)
+    return Lessons(table, query, gains.astype(np.float32), targets, judged, held_out_rows, dropped, trust)
+
+
+def doubt_columns(config: TrainStudentConfig) -> dict[str, float]:
+    """Columns of soft targets that lower what a pair counts, with their weights."""
+    weights = {"entropy": config.uncertainty_weight, "disagreement": config.disagreement_weight}
+    return {name: weight for name, weight in weights.items() if weight}
+
+
+def trust_of(config: TrainStudentConfig, table: pa.Table) -> np.ndarray | None:
+    """What each row counts [rows], float32: the product of 1 - weight x doubt; where no clicks can disagree, nothing is taken off."""
+    doubts = doubt_columns(config)
+    if not doubts:
+        return None
+    factors = [1.0 - weight * table[name].fill_null(0.0).to_numpy() for name, weight in doubts.items()]
+    return np.prod(factors, axis=0).astype(np.float32)
 
 
 def judged_gains(pairs: pa.Table, judgments: pa.Table | None) -> np.ndarray:
@@ -155,7 +173,10 @@ def _join(table: pa.Table, soft_targets: pa.Table, dropped: dict[str, int]) -> p
             raise InputError(
                 f"pair '{row['pair_id']}' has another '{name}' in soft_targets than in pairs ('{row[name]}'); they belong to other pools"
             )
-    return found.append_column("score", labelled["score"])
+    for name in labelled.column_names:
+        if name not in found.column_names:
+            found = found.append_column(name, labelled[name])
+    return found
 
 
 def _keep(table: pa.Table, wanted: pa.Array, reason: str, dropped: dict[str, int]) -> pa.Table:

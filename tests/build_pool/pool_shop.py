@@ -69,3 +69,23 @@ def write_shop(folder: Path, **changed: Iterable[dict[str, Any]]) -> dict[str, s
         uris[name] = str(folder / name)
         write_table(uris[name], name, table)
     return uris
+
+
+def tiny_model(uri: str, kind: str) -> str:
+    """A random model of the shop's words."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
+
+    from components.shared.models import folder
+
+    torch.manual_seed(3)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *COLORS, "hat", "shoe", "hats", "shoes", "category", ":", "|"]
+    inner = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "num_labels": 1}
+    config = BertConfig(vocab_size=len(words), max_position_embeddings=64, initializer_range=0.5, **sizes)
+    model = BertForSequenceClassification(config) if kind in folder.JOINT_KINDS else BertModel(config)
+    folder.save(uri, model, tokenizer, folder.ModelSpec(kind, 32))
+    return uri

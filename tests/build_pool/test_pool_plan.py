@@ -1,6 +1,7 @@
 """The plan: no held-out query, whole lists under the cap, one shard per query, the same bytes each time."""
 
 import hashlib
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -151,7 +152,8 @@ def test_numbers_of_a_plan_by_hand():
     plan = pa.table({"query_id": list("aaab"), "source": ["judgment", "random", "random", "hard"], "shard": [0, 0, 0, 2]})
     # 4 pairs of 2 queries over 3 shards: 4/3 a shard, the largest has 3, which is 9/4 of that; 2 judgments
     assert describe(plan, 2, 3) == {
-        "source.judgment": 1, "source.impression": 0, "source.lexical": 0, "source.hard": 1, "source.random": 2,
+        "source.judgment": 1, "source.impression": 0, "source.lexical": 0, "source.nearest": 0, "source.co_engagement": 0,
+        "source.hard": 1, "source.random": 2,
         "queries": 2, "pairs_per_query": 2, "times_judgments": 2, "largest_shard_over_mean": 2.25,
     }  # fmt: skip
     assert describe(plan.slice(0, 0), 0, 3)["largest_shard_over_mean"] == 0
@@ -165,3 +167,18 @@ def test_row_order_of_the_inputs_changes_nothing(tmp_path_factory: pytest.TempPa
     pool(write_shop(folder / "given"), folder / "one", num_shards=num_shards)
     pool(write_shop(folder / "mixed", **mixed), folder / "two", num_shards=num_shards)
     assert Manifest.read(str(folder / "one")).digest == Manifest.read(str(folder / "two")).digest
+
+
+def test_larger_pools_grow_around_smaller_ones(tmp_path: Path):
+    """`size_factor` alone sweeps the pool from the judged pairs to 64 times as many; every size holds the smaller ones whole."""
+    log = [query(f"l{n:03d}", f"{color} thing {n}", None, 1000 - n) for n in range(40) for color in ("blue",)]
+    uris = write_shop(tmp_path, queries=[*SHOP["queries"][:4], *log])
+    sweep: list[set[str]] = []
+    for factor in (1, 2, 4, 8, 16, 32, 64):
+        table, report = pool(uris, tmp_path / str(factor), size_factor=factor, num_random=4, num_lexical=3)
+        grown = report.metrics["times_judgments"]
+        assert (0 if factor < 8 else factor * 0.7) < grown <= factor  # three judged pairs; a list of a dozen is four times as many
+        sweep.append(set(table["pair_id"].to_pylist()))
+    assert all(smaller < larger or smaller == larger for smaller, larger in pairwise(sweep))
+    assert len(sweep[0]) == 3
+    assert len(sweep[-1]) > 3 * 48

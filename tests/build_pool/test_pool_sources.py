@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
-from pool_shop import SHOP, item, judgment, query, shown, write_shop
+from pool_shop import SHOP, item, judgment, query, shown, tiny_model, write_shop
 
-from components.build_pool import candidates
+from components.build_pool import candidates, nearest
 from components.build_pool.config import BuildPoolConfig
 from components.build_pool.step import run
 from components.shared.errors import InputError
+from components.shared.models.scoring import Scorer
 from components.shared.report import Report
 from components.shared.tables import read_table
 from components.shared.tracking import NullTracker
@@ -155,3 +157,68 @@ def test_equally_frequent_queries_are_taken_by_id(tmp_path: Path):
 def test_a_log_query_with_the_text_of_a_train_query_is_one_query(tmp_path: Path):
     uris = write_shop(tmp_path, queries=[*SHOP["queries"], query("l9", "red shoe", None, 99)])
     assert "l9" not in pool(uris, tmp_path / "out", num_random=1)[0]["query_id"].to_pylist()
+
+
+CLICKS = [
+    # l1 and l2 share item a; l2 leads to b (1 of its 4 clicks) and c (2 of 4), l3 shares nothing
+    *[shown("hat", "hat-red", 9, 3), shown("shoe", "hat-red", 9, 1), shown("shoe", "hat-blue", 9, 1), shown("shoe", "hat-green", 9, 2)],
+    *[shown("brown", "shoe-black", 9, 5), shown("red shoe", "shoe-red", 30, 9)],
+]
+
+
+def test_co_engagement_walks_over_other_queries_by_hand(tmp_path: Path):
+    # from `hat`: hat-red (3/3), back to `shoe` (1/4), on to hat-green (2/4) with 0.125 and hat-blue (1/4) with 0.0625
+    uris = write_shop(tmp_path, interactions=CLICKS)
+    table, report = pool(uris, tmp_path / "out", num_co_engagement=1)
+    assert items_of(table, "l1", "co_engagement") == {"hat-green"}
+    assert items_of(pool(uris, tmp_path / "two", num_co_engagement=9)[0], "l1", "co_engagement") == {"hat-green", "hat-blue"}
+    assert items_of(table, "l2", "co_engagement") == set()  # `hat` leads back to what was clicked already
+    assert items_of(table, "l3", "co_engagement") == set()
+    assert report.metrics["source.co_engagement"] == 1
+
+
+def test_no_walk_leads_over_a_query_that_is_evaluated(tmp_path: Path):
+    dev = [shown("green suede shoe", "hat-red", 50, 20), shown("green suede shoe", "shoe-green", 50, 40)]
+    uris = write_shop(tmp_path, interactions=[*CLICKS, *dev])
+    table, _ = pool(uris, tmp_path / "out", num_co_engagement=9)
+    assert "shoe-green" not in {row["item_id"] for row in table.to_pylist() if row["source"] == "co_engagement"}
+
+
+def test_nearest_items_by_hand(monkeypatch: pytest.MonkeyPatch):
+    items = np.array([[1, 0], [0, 1], [0.6, 0.8], [0.6, 0.8], [-1, 0]], np.float32)
+    queries = np.array([[1, 0], [0, 1], [-1, 0]], np.float32)
+    expected = [[0, 2, 3], [1, 2, 3], [4, 1, 2]]  # equal cosines by place
+    for cells in (1, 10, 1 << 20):
+        monkeypatch.setattr(nearest, "BLOCK_CELLS", cells)
+        assert nearest.top_cosines(queries, items, 3).tolist() == expected
+    assert nearest.top_cosines(queries, items, 9)[0].tolist() == [0, 2, 3, 1, 4]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    base = tmp_path_factory.mktemp("models")
+    return {kind: tiny_model(str(base / kind), kind) for kind in ("bi_encoder", "cross_encoder")}
+
+
+def test_nearest_items_of_a_model(tmp_path: Path, models: dict[str, str]):
+    uris = write_shop(tmp_path)
+    table, report = pool(uris, tmp_path / "out", num_nearest=3, bi_encoder=models["bi_encoder"])
+    scorer = Scorer(models["bi_encoder"])
+    cosines = {one["item_id"]: scorer.scores(["hat"], [one["title"] + " | category: " + one["category"]])[0] for one in SHOP["items"]}
+    assert items_of(table, "l1", "nearest") == set(sorted(cosines, key=lambda name: (-cosines[name], name))[:3])
+    assert {row["query_id"] for row in table.to_pylist()} == {"t1", "t2", "l1", "l2", "l3"}  # no evaluated query
+    assert report.metrics["source.nearest"] > 0
+
+
+def test_without_a_champion_there_are_no_nearest_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    monkeypatch.setattr(nearest, "resolve", lambda address: "")
+    table, report = pool(write_shop(tmp_path), tmp_path / "out", num_nearest=3, bi_encoder="models:/shop@champion")
+    assert (len(table), report.metrics["source.nearest"]) == (3, 0)
+    assert "'models:/shop@champion' is not there yet" in caplog.text
+
+
+def test_a_model_that_reads_jointly_has_no_vectors(tmp_path: Path, models: dict[str, str]):
+    with pytest.raises(InputError, match="is a cross_encoder, which has no vectors; name an encoder"):
+        pool(write_shop(tmp_path), tmp_path / "out", num_nearest=3, bi_encoder=models["cross_encoder"])
+    with pytest.raises(InputError, match="key 'num_nearest' = 3 needs 'bi_encoder'"):
+        pool(write_shop(tmp_path), tmp_path / "out", num_nearest=3)

@@ -9,6 +9,7 @@ from decoder_folders import make_decoder
 
 from components.score_pairs import method, workers
 from components.score_pairs.config import ScorePairsConfig
+from components.score_pairs.cost import Meter
 from components.score_pairs.step import run
 from components.shared import storage, tables
 from components.shared.errors import InputError
@@ -16,7 +17,7 @@ from components.shared.models import decoders, method_choice
 from components.shared.models.decoders import DecoderClassifier
 from components.shared.models.method_choice import choose_method
 from components.shared.models.scoring import Scorer
-from components.shared.models.tokens import JoinedPairs
+from components.shared.models.tokens import JoinedPairs, join_pairs
 from components.shared.tracking import NullTracker
 
 TRACKER = NullTracker()
@@ -54,11 +55,11 @@ def test_the_measured_method_is_said_and_kept_by_whoever_goes_on(given, tmp_path
     out = str(tmp_path / "out")
     real, calls = workers.shards.commit, []
 
-    def dies_at_second(plan, shard, rows):
+    def dies_at_second(plan, shard, rows, spent):
         calls.append(shard)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(plan, shard, rows)
+        return real(plan, shard, rows, spent)
 
     monkeypatch.setattr(workers.shards, "commit", dies_at_second)
     with caplog.at_level(logging.INFO, logger="components.shared.models"), pytest.raises(KeyboardInterrupt):
@@ -132,3 +133,24 @@ def test_a_slow_model_is_measured_on_few_pairs(teacher, monkeypatch):
     monkeypatch.setattr(method_choice, "SECONDS", 0.0)
     choose_method(decoder, many)
     assert max(sizes) == method_choice.PROBE_PAIRS
+
+
+def test_a_meter_counts_a_shared_prefix_once(teacher):
+    left, right = ["query: red shoes"] * 3, ["title: blue kettle", "title: red running shoes", "title: kettle"]
+    counted = {}
+    for name in decoders.METHODS:
+        scorer = Scorer(teacher, method=name)
+        meter = Meter(scorer.model, 1.0, 0.0)
+        scorer.probabilities(left, right)
+        counted[name] = meter.read()
+    pairs = join_pairs(scorer.tokenizer, left, right, scorer.spec.max_tokens)
+    prefix, items = len(pairs.prefixes[0]), [len(item) for item in pairs.items]
+    shared = prefix + sum(items)
+    assert prefix > 0
+    assert {name: one["tokens"] for name, one in counted.items()} == {
+        "plain": shared + 2 * prefix,
+        "prefix_cache": shared,
+        "packed": shared,
+    }
+    assert counted["packed"]["positions"] == shared
+    assert counted["prefix_cache"]["positions"] == prefix + 3 * max(items)

@@ -119,11 +119,11 @@ def test_run_goes_on_after_the_last_commit(shop, model_folders, tmp_path, monkey
     given = {"pairs": shop.pairs, "queries": shop.queries, "items": shop.items, "model": model_folders["teacher"]}
     real, calls = shards.commit, []
 
-    def dies_at_second(plan, shard, rows):
+    def dies_at_second(plan, shard, rows, spent):
         calls.append(shard)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(plan, shard, rows)
+        return real(plan, shard, rows, spent)
 
     monkeypatch.setattr(workers.shards, "commit", dies_at_second)
     out = str(tmp_path / "out")
@@ -165,12 +165,13 @@ def test_other_settings_or_neighbors_may_not_finish_the_table(shop, model_folder
         run(TARGETS, **labelled, neighbors=str(tmp_path / "fewer"), tracker=TRACKER)
 
 
-def test_two_processes_write_the_same_table(shop, model_folders, tmp_path, caplog):
+@pytest.mark.parametrize("num_workers", [2, pytest.param(3, marks=pytest.mark.nightly)])
+def test_several_processes_write_the_same_table(shop, model_folders, tmp_path, caplog, num_workers):
     given = {"pairs": shop.pairs, "queries": shop.queries, "items": shop.items, "model": model_folders["bi_encoder"]}
     with caplog.at_level(logging.INFO, logger="components.score_pairs"):
-        run(RANKINGS.model_copy(update={"num_workers": 2}), **given, scores=str(tmp_path / "two"), tracker=TRACKER)
+        run(RANKINGS.model_copy(update={"num_workers": num_workers}), **given, scores=str(tmp_path / "several"), tracker=TRACKER)
     run(RANKINGS, **given, scores=str(tmp_path / "one"), tracker=TRACKER)
-    assert tables.Manifest.read(str(tmp_path / "one")).digest == tables.Manifest.read(str(tmp_path / "two")).digest
+    assert tables.Manifest.read(str(tmp_path / "one")).digest == tables.Manifest.read(str(tmp_path / "several")).digest
     assert sum("committed" in line and "pairs/s" in line for line in caplog.messages) == 3
 
 

@@ -1,5 +1,8 @@
 """The command-line door: flags from settings and arguments, exit codes, one-line errors, what is printed."""
 
+import logging
+import time
+
 import pytest
 from pydantic import Field
 
@@ -19,6 +22,9 @@ class Example(StepConfig):
 
 def run(config: Example, *, items: str, out: str = "", model: str = "", tracker: Tracker) -> Report:
     tracker.metrics({"x": 1.0})
+    if items == "slow":
+        logging.getLogger("components.room").info("[half] of it, 9.5 pairs/s")
+        time.sleep(0.3)
     if items == "bad":
         raise InputError("items 'bad' is bad; give a good one")
     if items == "away":
@@ -37,6 +43,14 @@ def test_flags_reach_settings_and_arguments(capsys):
     for cell in ("read", "5", "kept", "3", "dropped.bot", "2", "ndcg@10", "0.512346"):
         assert cell in printed
     assert "items: i\n" in printed
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_terminal_shows_what_the_step_said_last(capsys, monkeypatch, terminal):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1" if terminal else "0")
+    monkeypatch.setenv("TERM", "xterm")
+    assert cli.main(run, Example, "x", ["--items", "slow"]) == 0
+    assert ("[half] of it, 9.5 pairs/s" in capsys.readouterr().err) == terminal
 
 
 def test_recipe_gives_defaults_and_flags_win(tmp_path, capsys):

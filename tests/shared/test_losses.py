@@ -74,6 +74,25 @@ def test_pointwise_mse_sees_the_constant() -> None:
     assert pointwise_mse(*batch([1.0, 2.0], [1.0, 5.0], [0, 0])).item() == pytest.approx(4.5)
 
 
+def test_weights_by_hand() -> None:
+    # residuals 1, 3, 0 with weights 1, 2, 4: pairs 1*2 (1-3)^2 + 1*4 (1-0)^2 + 2*4 (3-0)^2 = 8 + 4 + 72 over 2 + 4 + 8
+    given = batch([1.0, 3.0, 0.0, 7.0], [0.0, 0.0, 0.0, 0.0], [0, 0, 0, 1])
+    weights = torch.tensor([1.0, 2.0, 4.0, 0.5], dtype=given[0].dtype)
+    assert margin_mse(*given, weights).item() == pytest.approx(84 / 14)
+    # (1*1 + 2*9 + 4*0 + 0.5*49) / 7.5
+    assert pointwise_mse(*given, weights).item() == pytest.approx(43.5 / 7.5)
+    # s = 0: ln 2 each; s = ln 3 with t = 1: -ln 3/4; weights 3 and 1
+    pair = batch([0.0, math.log(3)], [0.3, 1.0], [0, 0])
+    assert bce(*pair, torch.tensor([3.0, 1.0], dtype=pair[0].dtype)).item() == pytest.approx((3 * math.log(2) - math.log(0.75)) / 4)
+
+
+@pytest.mark.parametrize("loss", [margin_mse, pointwise_mse, bce])
+def test_equal_weights_change_nothing(loss) -> None:
+    rng = np.random.default_rng(5)
+    given = batch(rng.normal(size=12).tolist(), rng.random(12).tolist(), rng.integers(0, 3, 12).tolist())
+    assert loss(*given, torch.full((12,), 0.3, dtype=given[0].dtype)).item() == pytest.approx(loss(*given).item())
+
+
 def test_bce_by_hand() -> None:
     # s = 0 -> p = 1/2: ln 2 whatever t is; s = ln 3 -> p = 3/4, t = 1/4: -(1/4 ln 3/4 + 3/4 ln 1/4)
     expected = (math.log(2) - 0.25 * math.log(0.75) - 0.75 * math.log(0.25)) / 2

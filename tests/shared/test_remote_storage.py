@@ -2,9 +2,10 @@
 
 import pyarrow as pa
 import pytest
+from fake_gcs import QUANTUM, Trouble
 
-from components.shared import shards, spools, storage, tables, tracking_mlflow
-from components.shared.errors import InputError
+from components.shared import checked_gcs, shards, spools, storage, tables, tracking_mlflow
+from components.shared.errors import InputError, TemporaryError
 from components.shared.tracking import SpoolTracker
 
 
@@ -69,3 +70,77 @@ def test_what_a_task_could_not_send_waits_in_the_bucket_until_it_is_fetched_and_
     assert [(one.name, one.read_bytes()) for one in folder.iterdir()] == [("teacher.jsonl", tracker.file.read_bytes())]
     spools.forget(f"{bucket}/w", folder)
     assert storage.list_files(f"{bucket}/w/tracking") == ["gs://bucket/w/tracking/r1/notes.txt"]
+
+
+def test_the_writer_whose_answer_was_lost_knows_that_it_won(gcs, bucket):
+    gcs.trouble = Trouble(0.6, ("lost",), seed=3)
+    for number in range(10):
+        assert storage.create_once(f"{bucket}/{number}", b"ours")
+        assert not storage.create_once(f"{bucket}/{number}", b"ours")
+    assert gcs.trouble.counts["lost"] > 10
+
+
+def test_a_shard_whose_answers_are_lost_keeps_its_part(gcs, bucket):
+    """Would the winner take itself for the loser, it would remove the very part that its commit names."""
+    plan = shards.open_plan(f"{bucket}/t", "rankings", 8, {"pairs": "aa"})
+    gcs.trouble = Trouble(0.5, ("lost",), seed=5)
+    for shard in range(8):
+        assert shards.commit(plan, shard, rankings(0) if shard else rankings(3))
+    assert shards.finish(plan).rows == 3
+    assert len(tables.read_table(plan.uri, "rankings")) == 3
+
+
+@pytest.mark.parametrize("kind", ["429", "503", "lost", "reset", "cut", "damaged", "slow", "partial"])
+def test_any_trouble_ends_with_the_right_bytes(gcs, bucket, tmp_path, kind):
+    data = bytes(range(256)) * 4096  # 1 MiB
+    fs, path = storage.resolve(f"{bucket}/large")
+    gcs.trouble = Trouble(0.4, (kind,), seed=7)
+    fs.pipe_file(path, data, chunksize=2 * QUANTUM)
+    with fs.open(f"{path}-streamed", "wb", block_size=QUANTUM) as handle:
+        handle.write(data)
+    for name in ("large", "large-streamed"):
+        assert gcs.buckets["bucket"][name].content == data
+        for _ in range(3):
+            assert storage.read_bytes(f"{bucket}/{name}") == data
+            assert b"".join(storage.chunks_of(f"{bucket}/{name}")) == data
+    fs.get_file(path, str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_bytes() == data
+    assert storage.list_files(bucket) == [f"{bucket}/large", f"{bucket}/large-streamed"]
+    assert gcs.trouble.counts[kind]
+
+
+@pytest.mark.parametrize("kind", ["503", "reset", "damaged"])
+def test_trouble_without_end_is_temporary(gcs, bucket, kind):
+    storage.write_bytes(f"{bucket}/x", b"content")
+    gcs.trouble = Trouble(1.0, (kind,))
+    with pytest.raises(TemporaryError, match=r"^'gs://bucket/x': storage did not answer \(.*\); try again$"):
+        storage.read_bytes(f"{bucket}/x")
+    assert gcs.trouble.counts[kind] >= checked_gcs.TRIES
+
+
+def test_a_server_that_went_silent_is_given_up(gcs, bucket, monkeypatch):
+    storage.write_bytes(f"{bucket}/x", b"content")
+    monkeypatch.setattr(checked_gcs, "SILENCE_S", 0.05)
+    storage.filesystem.cache_clear()
+    checked_gcs.CheckedGcs.clear_instance_cache()
+    gcs.trouble = Trouble(1.0, ("slow",), slow_s=0.5)
+    with pytest.raises(TemporaryError, match="storage did not answer"):
+        storage.read_bytes(f"{bucket}/x")
+    checked_gcs.CheckedGcs.clear_instance_cache()
+
+
+def test_a_bucket_that_is_not_ours_is_a_mistake(gcs, bucket):
+    gcs.denied = 401
+    with pytest.raises(
+        InputError, match=r"^'gs://bucket/x': storage refuses the request \(.*401\); check the address and your credentials$"
+    ):
+        storage.read_bytes(f"{bucket}/x")
+
+
+def test_finish_reads_many_shards_at_a_time(gcs, bucket):
+    plan = shards.open_plan(f"{bucket}/t", "rankings", 40, {"pairs": "aa"})
+    for shard in range(40):
+        shards.commit(plan, shard, rankings(shard % 2))
+    gcs.delay_s, gcs.peak_in_flight = 0.02, 0
+    assert shards.finish(plan).rows == 20
+    assert gcs.peak_in_flight >= 16

@@ -91,12 +91,11 @@ def query_table(names: pa.Array, text: pa.Array, split: list[str | None]) -> pa.
     )  # fmt: skip
 
 
-def label_table(keys: dict[str, pa.Array], gains: np.ndarray) -> pa.Table:
+def label_table(keys: dict[str, pa.Array], gains: np.ndarray, entropy: float | np.ndarray = 0.0) -> pa.Table:
+    doubt = {"entropy": pa.array(np.broadcast_to(entropy, len(gains)), pa.float32()), "disagreement": pa.nulls(len(gains), pa.float32())}
     probabilities = pa.array([[1.0 - gain, gain] for gain in gains.tolist()], pa.list_(pa.float32()))
-    digest = pa.array(["d"] * len(gains))
-    return pa.table(
-        {**keys, "probabilities": probabilities, "score": pa.array(gains), "text_digest": digest, "model_digest": digest, "engine": digest}
-    )
+    digests = dict.fromkeys(("text_digest", "model_digest", "engine"), pa.array(["d"] * len(gains)))
+    return pa.table({**keys, "probabilities": probabilities, "score": pa.array(gains), **doubt, **digests})
 
 
 @pytest.fixture(scope="session")

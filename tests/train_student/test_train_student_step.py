@@ -184,6 +184,26 @@ def test_the_anchor_is_added_to_the_loss() -> None:
         assert float(loss) == pytest.approx(expected)
 
 
+def test_trust_weights_the_rows_of_a_batch() -> None:
+    values, trust = np.array([0.5, 0.0, 1.0, 0.0], np.float32), np.array([9.0, 1.0, 0.5, 0.25], np.float32)
+    lessons = Lessons(pa.table({}), np.array([3, 4, 4, 4]), values, values, values, np.zeros(4, bool), {}, trust)
+    # rows 1 to 3: residuals 1, 0, 3 with weights 1, 1/2, 1/4: pairs 1/2 (1)^2 + 1/4 (2)^2 + 1/8 (3)^2 = 21/8 over 7/8
+    loss = step._loss(TrainStudentConfig(), torch.tensor([1.0, 1.0, 3.0]), lessons, np.arange(1, 4))
+    assert float(loss) == pytest.approx(3.0)
+
+
+def test_doubt_reaches_the_student(toy: Toy, tmp_path: Path) -> None:
+    given = {"max_pairs": 240, "validation_share": 0.05, "uncertainty_weight": 0.9}
+    labels = tables.read_table(toy.soft_targets, "soft_targets")
+    weights = []
+    for name, entropy in (("sure", 0.0), ("unsure", np.linspace(0, 1, len(labels)))):
+        keys = {key: labels[key] for key in ("pair_id", "query_id", "item_id")}
+        tables.write_table(str(tmp_path / name), "soft_targets", label_table(keys, labels["score"].to_numpy(), entropy))
+        train(Toy(**toy.inputs() | {"soft_targets": str(tmp_path / name)}), tmp_path / f"m-{name}", **given)
+        weights.append(load_file(tmp_path / f"m-{name}" / "model.safetensors"))
+    assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
 def test_the_order_of_human_grades_is_added_to_the_loss() -> None:
     values, judged = np.array([0.5, 0.0, 1.0, 0.0], np.float32), np.array([0.0, 1.0, np.nan, 0.3], np.float32)
     lessons = Lessons(pa.table({}), np.array([4, 4, 4, 7]), values, values, judged, np.zeros(4, bool), {})

@@ -52,6 +52,17 @@ def test_human_gains_are_joined_by_query_and_item_and_only_from_split_train() ->
     assert np.isnan(make_lessons(TrainStudentConfig(), pairs, labels, queries).judged).all()
 
 
+def test_doubtful_pairs_count_less() -> None:
+    pairs, labels, queries = tables([2, 2])
+    labels = labels.append_column("entropy", pa.array([0.0, 0.5, 1.0, 0.2])).append_column("disagreement", pa.array([None, 1.0, 0.5, None]))
+    trust = make_lessons(TrainStudentConfig(uncertainty_weight=0.8, disagreement_weight=0.5), pairs, labels, queries).trust
+    # (1 - 0.8 e)(1 - 0.5 d): 1 * 1, 0.6 * 0.5, 0.2 * 0.75, 0.84 * 1
+    np.testing.assert_allclose(trust, [1.0, 0.3, 0.15, 0.84], rtol=1e-6)
+    assert make_lessons(TrainStudentConfig(), pairs, labels, queries).trust is None
+    with pytest.raises(InputError, match="loss 'ranknet' takes no weights"):
+        TrainStudentConfig.from_mapping({"loss": "ranknet", "uncertainty_weight": 0.5}, section="cross_encoder")
+
+
 def test_single_items_are_kept_for_a_pointwise_part() -> None:
     for settings in ({"loss": "pointwise_mse"}, {"pointwise_weight": 0.1}):
         lessons = make_lessons(TrainStudentConfig(**settings), *tables([3, 1, 2]))

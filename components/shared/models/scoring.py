@@ -109,3 +109,7 @@ class Scorer:
             with use_bf16:
                 out[chosen] = forward(batch).float().cpu().numpy()
         return out
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit-length vectors [texts, width], float32, of a model that reads texts separately; equal texts are read once."""
+        return self._embed(texts)

@@ -1,0 +1,1 @@
+"""Room: which pairs people should judge next."""

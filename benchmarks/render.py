@@ -165,14 +165,50 @@ def simulate_workers() -> str:
 
 
 def esci_means() -> str:
-    """Every system over the train queries, with and without evidence for them."""
+    """Every system over train and dev queries, with and without evidence for them."""
     record = load("esci_cross_validation")
     rows = [
-        [arm.split("_")[0], system, *(with_interval(scopes["train"]["means"][f"{system}.{metric}"]) for metric in METRICS)]
+        [arm.split("_")[0], system, *(with_interval(scopes["train and dev"]["means"][f"{system}.{metric}"]) for metric in METRICS)]
         for arm, scopes in record["result"]["arms"].items()
         for system in SYSTEMS
     ]
     return table(["evidence for evaluated queries", "system", "pairwise accuracy", "NDCG@10", "AUC"], rows)
+
+
+def score_decoder_gpu() -> str:
+    record = load("score_decoder_gpu")
+    rows = []
+    for size, ways in record["result"].items():
+        first = ways["hugging_face_32"]["pairs_per_s"]
+        for way, one in ways.items():
+            if "pairs_per_s" not in one:
+                continue
+            name, _, budget = way.rpartition("_")
+            shown = f"{name.replace('_', ' ')} ({budget}{'' if name == 'hugging_face' else ' tokens'})"
+            numbers = [f"{one['pairs_per_s']:,.0f}", f"{one['pairs_per_s'] / first:.2f}", f"{one['read_tokens_per_s']:,.0f}"]
+            rows.append([size, shown, *numbers, f"{one['share_of_peak']:.0%}", f"{one['same_argmax']:.3f}", f"{one['peak_gib']:.1f}"])
+    peak = f"{record['machine']['device']}, {record['machine']['bf16_peak_tflops']:.0f} TFLOP/s in an 8192 x 8192 x 8192 bf16 product."
+    header = ["weights", "way", "pairs/s", "times batches of 32", "tokens/s, prefixes counted each time", "useful FLOPs of the peak",
+              "same argmax as batches of 32", "memory, GiB"]  # fmt: skip
+    return f"{peak}\n\n{table(header, rows)}"
+
+
+def train_teacher_gpu() -> str:
+    record = load("train_teacher_h100")
+    rows = [
+        [
+            name,
+            *(f"{one['tokens_per_s'][side]:,.0f}" for side in ("ours", "trainer")),
+            f"{one['times_trainer']:.2f}",
+            *(f"{one[key]:.0%}" for key in ("padding_share", "padding_share_trainer")),
+            *(f"{one['utilisation'][side]:.1%}" for side in ("ours", "trainer")),
+            *(f"{one['memory'][key] / 2**30:.1f}" for key in ("measured_bytes", "estimated_bytes")),
+        ]
+        for name, one in record["result"].items()
+    ]
+    header = ["case", "ours, tokens/s", "Trainer, tokens/s", "ratio", "padding, ours", "padding, Trainer", "of the peak, ours",
+              "of the peak, Trainer", "peak memory, GiB", "estimated, GiB"]  # fmt: skip
+    return f"{record['machine']['gpu']}.\n\n{table(header, rows)}"
 
 
 def esci_differences(systems: tuple[str, ...] = ("cross_encoder", "bi_encoder")) -> str:
@@ -201,6 +237,8 @@ PARTS = {
     "neighbors-quality": neighbors_quality,
     "neighbors-speed": neighbors_speed,
     "simulate-workers": simulate_workers,
+    "score-decoder-gpu": score_decoder_gpu,
+    "train-teacher-gpu": train_teacher_gpu,
     "esci-means": esci_means,
     "esci-differences": esci_differences,
     "esci-bi-encoder": lambda: esci_differences(("bi_encoder",)),

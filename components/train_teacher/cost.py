@@ -139,8 +139,8 @@ def _kept_bytes(settings: Any, layers: int, config: TrainTeacherConfig, *, half:
     if getattr(small, "layer_types", None):
         small.layer_types = small.layer_types[:layers]
     dtype = torch.bfloat16 if half and config.distributed() else torch.float32
-    network = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(small)](small)  # not from_config, which under ZeRO-3 shares weights out
-    network = ready_to_learn(network.to(dtype), config).train()
+    made: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(small)]  # not from_config, which under ZeRO-3 shares weights out
+    network = ready_to_learn(made(small).to(dtype), config).train()
     most = min(LOOKED_AT_TOKENS, config.max_tokens)
     lengths, sizes = (most // 2, most), []
     for num_tokens in lengths:

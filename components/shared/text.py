@@ -15,6 +15,7 @@ MAX_QUERY_CHARS = 256
 MAX_FIELD_CHARS = 300
 MAX_DESCRIPTION_CHARS = 1200
 SEPARATOR = " | "
+EVIDENCE_ON_QUERIES, EVIDENCE_ON_ITEMS = "shoppers accepted", "found by"
 DECODER_PREFIX = "How well does the item fit what the shopper searched for?\n{left}\n"  # then the item's text, tokenised apart
 
 StringColumn = pa.Array | pa.ChunkedArray
@@ -71,7 +72,7 @@ def teacher_query(query: StringColumn, accepted: StringColumn | None = None) -> 
     """The teacher's left text [rows]: the query, then titles of items that shoppers who typed it accepted (`; `-joined or null)."""
     fields = [_field("query", normalise_query(query), MAX_QUERY_CHARS)]
     if accepted is not None:
-        fields.append(_field("shoppers accepted", accepted, 2 * MAX_FIELD_CHARS))
+        fields.append(_field(EVIDENCE_ON_QUERIES, accepted, 2 * MAX_FIELD_CHARS))
     return _join_fields(fields)
 
 
@@ -80,6 +81,6 @@ def teacher_item(items: pa.Table, satisfied: StringColumn | None = None) -> Stri
 
     What tells most stands first, because a prompt that is too long is cut at its end: the evidence before the seller's long texts.
     """
-    evidence = [] if satisfied is None else [_field("found by", satisfied, 2 * MAX_FIELD_CHARS)]
+    evidence = [] if satisfied is None else [_field(EVIDENCE_ON_ITEMS, satisfied, 2 * MAX_FIELD_CHARS)]
     first, last = ([_field(name, items[name]) for name in names] for names in (("title", "brand", "color"), ("category", "attributes")))
     return _join_fields([*first, *evidence, *last, _field("description", items["description"], MAX_DESCRIPTION_CHARS)])

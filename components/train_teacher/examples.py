@@ -80,6 +80,13 @@ def held_out_queries(query_ids: pa.ChunkedArray, share: float, seed: int) -> pa.
     return pa.array(np.sort(np.random.default_rng(seed).permutation(distinct)[:number]), pa.string())
 
 
+def encode(tokenizer: object, left: list[str], right: list[str], spec: ModelSpec, config: TrainTeacherConfig) -> Encoded | EncodedApart:
+    """Both texts of each row as the configured network reads them."""
+    if config.reading == "separate":
+        return EncodedApart.of(tokenizer, left, right, max_tokens=spec.max_tokens)
+    return Encoded.of(tokenizer, left, right, max_tokens=spec.max_tokens, decoder=spec.decoder)
+
+
 @dataclass(frozen=True)
 class Examples:
     """Encoded prompts [variants x pairs]: row `p` is pair p as it is, row `pairs + p` the same without neighbors.
@@ -102,10 +109,7 @@ class Examples:
             left, right = left + bare_left, right + bare_right
         grades = tables.training["grade"].to_numpy().astype(np.int64)
         weights = targets.grade_weights(grades, len(spec.gains), config.balance)[grades]
-        if config.reading == "separate":
-            encoded: Encoded | EncodedApart = EncodedApart.of(tokenizer, left, right, max_tokens=spec.max_tokens)
-        else:
-            encoded = Encoded.of(tokenizer, left, right, max_tokens=spec.max_tokens, decoder=spec.decoder)
+        encoded = encode(tokenizer, left, right, spec, config)
         query = np.unique(tables.training["query_id"].to_numpy(), return_inverse=True)[1]
         return Examples(encoded, query, grades, weights, 2 if hidden else 1)
 

@@ -17,13 +17,15 @@ from components.shared.tracking import Tracker
 from components.shared.training import Curve
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources, Tables, read_tables
-from components.train_teacher.fine_tuning import World, fine_tune, out_of_memory
+from components.train_teacher.figures import calibration_plot, curve_plot
+from components.train_teacher.fine_tuning import fine_tune, out_of_memory
 from components.train_teacher.network import teacher_spec
-from components.train_teacher.validation import curve_plot, validate
+from components.train_teacher.validation import validate
+from components.train_teacher.world import World
 
 logger = logging.getLogger(__name__)
 
-PLOT = "loss_curve.svg"
+PLOT, CALIBRATION_PLOT = "loss_curve.svg", "calibration.svg"
 
 
 def run(
@@ -38,7 +40,7 @@ def run(
     tracker: Tracker,
     neighbors: str = "",
 ) -> Report:
-    """Write a model folder of kind `teacher`, with `loss_curve.svg` beside it.
+    """Write a model folder of kind `teacher`, with plots of its loss and its calibration beside it.
 
     Args:
         card: resolved data card (JSON). encoder: model folder to start from. items, queries, judgments: tables.
@@ -58,10 +60,13 @@ def run(
         curve = _train_on_many(config, sources, model, tracker)
     else:
         curve = _train_here(config, sources, model, tracker, tables)
-    metrics = {**curve.metrics(), **validate(model, tables, resolve_precision(config.precision))}
-    plot = storage.normalise(model) + "-" + PLOT
-    storage.write_bytes(plot, curve_plot(curve))
-    tracker.artifact(plot)
+    validation = validate(model, tables, resolve_precision(config.precision))
+    metrics = {**curve.metrics(), **validation.metrics}
+    pictures = {PLOT: curve_plot(curve), **({CALIBRATION_PLOT: calibration_plot(validation.bins)} if validation.bins else {})}
+    for name, content in pictures.items():
+        place = f"{storage.normalise(model)}-{name}"
+        storage.write_bytes(place, content)
+        tracker.artifact(place)
     storage.remove(model + "-checkpoints")
     logger.info("teacher trained: %s", metrics)
     return _report(tables, metrics, config)

@@ -36,7 +36,8 @@ from components.shared.tracking import NullTracker
 from components.shared.training import decay_groups
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources
-from components.train_teacher.fine_tuning import World, fine_tune, out_of_memory
+from components.train_teacher.fine_tuning import fine_tune, out_of_memory
+from components.train_teacher.world import World
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 BUCKET = 50_000_000  # numbers sent at once; ZeRO-3 sets memory for them aside, and DeepSpeed's default is ten times as many
@@ -157,7 +158,13 @@ def train(folder: Path, job: dict[str, Any]) -> None:
         return engine, ZeroStepper(engine, named, max(1, config.zero_stage))
 
     tracker = LineTracker(folder / "metrics.jsonl") if rank == 0 else NullTracker()
-    world = World(rank, size, device, wrap, unset_hf_deepspeed_config)
+
+    def gather(one: Any) -> list[Any]:
+        every: list[Any] = [None] * size
+        torch.distributed.all_gather_object(every, one)
+        return every
+
+    world = World(rank, size, device, wrap, unset_hf_deepspeed_config, gather)
     curve = fine_tune(config, Sources(**job["sources"]), job["model"], tracker, world)
     del partitioned
     if rank == 0:

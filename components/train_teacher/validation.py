@@ -1,19 +1,21 @@
-"""How good the teacher is on judgments that it has not seen, and what its training looked like."""
+"""How good the teacher is on judgments that it has not seen."""
 
-import io
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from matplotlib import rc_context
-from matplotlib.figure import Figure
+import pyarrow.compute as pc
 from sklearn.metrics import f1_score
 
 from components.shared import metrics
 from components.shared.models.inputs import model_texts
 from components.shared.models.scoring import Scorer
-from components.shared.training import Curve
+from components.shared.schema import SEGMENTS
+from components.shared.text import EVIDENCE_ON_ITEMS, EVIDENCE_ON_QUERIES, SEPARATOR
 from components.train_teacher.examples import Tables
 from components.train_teacher.similarity import cross_fitted
+
+NUM_BINS = 10
 
 
 def grade_metrics(probabilities: np.ndarray, grades: np.ndarray, gains: np.ndarray) -> dict[str, float]:
@@ -51,15 +53,43 @@ def order_metrics(scores: np.ndarray, truth: np.ndarray, query_ids: np.ndarray) 
     return {"pairwise_accuracy": float((wins[pairs > 0] / pairs[pairs > 0]).mean())} if pairs.any() else {}
 
 
-def validate(model: str, tables: Tables, precision: str) -> dict[str, float]:
-    """Metrics of the saved model on the held-out queries, under `validation.`; empty without such queries.
+@dataclass(frozen=True)
+class Bins:
+    """Pairs in order of their predicted gain, cut into bins of equally many: mean predicted and judged gain, and pairs [bins]."""
+
+    predicted: np.ndarray
+    judged: np.ndarray
+    counts: np.ndarray
+
+    @staticmethod
+    def of(predicted: np.ndarray, judged: np.ndarray, num_bins: int = NUM_BINS) -> "Bins":
+        order = np.argsort(predicted, kind="stable")
+        parts = [part for part in np.array_split(order, num_bins) if len(part)]
+        of_predicted, of_judged = (np.array([values[part].mean() for part in parts]) for values in (predicted, judged))
+        return Bins(of_predicted, of_judged, np.array([len(part) for part in parts]))
+
+    def error(self) -> float:
+        """Expected calibration error: mean over the pairs of their bin's distance from the diagonal (Naeini et al. 2015, AAAI)."""
+        return float(np.average(np.abs(self.predicted - self.judged), weights=self.counts))
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Metrics under `validation.`, and the bins of the calibration plot where there are grades to predict."""
+
+    metrics: dict[str, float]
+    bins: Bins | None = None
+
+
+def validate(model: str, tables: Tables, precision: str) -> Validation:
+    """The saved model on the held-out queries, as a whole and by slice; empty without such queries.
 
     Grades of a teacher that reads separately were fitted to these very queries: its figures about grades are cross-fitted (and absent
     where only one query is held out).
     """
     pairs: pa.Table = tables.validation
     if not len(pairs):
-        return {}
+        return Validation({})
     scorer = Scorer(model, precision=precision)
     texts = model_texts(scorer.spec, pairs, tables.queries, tables.items, tables.neighbors)
     grades, query_ids, gains = pairs["grade"].to_numpy(), pairs["query_id"].to_numpy(), np.asarray(scorer.spec.gains)
@@ -69,24 +99,23 @@ def validate(model: str, tables: Tables, precision: str) -> dict[str, float]:
     else:
         order = scorer.cosines(*texts)[:, 0].astype(np.float64)
         probabilities = cross_fitted(order, grades, query_ids, len(gains))
-    found = {"pairs": float(len(pairs)), **order_metrics(order, np.asarray(tables.card.gains())[grades], query_ids)}
+    truth = np.asarray(tables.card.gains())[grades]
+    found = {"pairs": float(len(pairs)), **order_metrics(order, truth, query_ids)}
+    for name, chosen in slices(pairs, tables, texts).items():
+        own = order_metrics(order[chosen], truth[chosen], query_ids[chosen])
+        found |= {f"{name}.{metric}": value for metric, value in own.items()} | {f"{name}.pairs": float(chosen.sum())}
+    bins = None
     if len(probabilities):
-        found |= grade_metrics(probabilities, grades, gains)
-    return {f"validation.{name}": value for name, value in found.items()}
+        bins = Bins.of(probabilities @ gains, gains[grades])
+        found |= grade_metrics(probabilities, grades, gains) | {"calibration_error": bins.error()}
+    return Validation({f"validation.{name}": value for name, value in found.items()}, bins)
 
 
-def curve_plot(curve: Curve, window: int = 20) -> bytes:
-    """The loss of every step and its moving mean, as SVG; equal curves give equal bytes."""
-    losses = np.asarray(curve.losses)
-    width = max(1, min(window, len(losses)))
-    mean = np.convolve(losses, np.ones(width) / width, mode="valid")
-    with rc_context({"svg.hashsalt": "relevance-distillery", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(7, 3.5))
-        axes = figure.subplots()
-        axes.plot(np.arange(1, len(losses) + 1), losses, color="0.8", label="step")
-        axes.plot(np.arange(width, len(losses) + 1), mean, color="C0", label=f"mean of {width} steps")
-        axes.set(xlabel="step", ylabel="loss", title="Teacher training loss")
-        axes.legend(frameon=False)
-        target = io.BytesIO()
-        figure.savefig(target, format="svg", metadata={"Date": None}, bbox_inches="tight")
-    return target.getvalue()
+def slices(pairs: pa.Table, tables: Tables, texts: tuple[list[str], list[str]]) -> dict[str, np.ndarray]:
+    """Name -> which pairs [pairs], for slices that hold some but not all: how often a query is asked, and whether evidence was shown."""
+    segment = tables.queries["segment"].take(pc.index_in(pairs["query_id"], value_set=tables.queries["query_id"].combine_chunks()))
+    found = {f"segment_{name}": pc.equal(segment, name).to_numpy() for name in SEGMENTS}
+    on_query, on_item = (f"{SEPARATOR}{name}: " for name in (EVIDENCE_ON_QUERIES, EVIDENCE_ON_ITEMS))
+    shown = np.fromiter((on_query in left or on_item in right for left, right in zip(*texts, strict=True)), bool)
+    found |= {"with_evidence": shown, "without_evidence": ~shown}
+    return {name: chosen for name, chosen in found.items() if 0 < chosen.sum() < len(pairs)}

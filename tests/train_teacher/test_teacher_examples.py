@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from components.shared.models import folder
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Examples, Sources, Tables, held_out_queries, identity_of, read_tables
-from components.train_teacher.fine_tuning import World, teacher_spec
+from components.train_teacher.fine_tuning import teacher_spec
 from components.train_teacher.objective import Objective
+from components.train_teacher.world import World
 
 CONFIG = TrainTeacherConfig(num_neighbors=1, max_tokens=64, neighbor_dropout=0.5, validation_share=0.2, batch_size=16)
 

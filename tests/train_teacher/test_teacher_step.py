@@ -21,8 +21,10 @@ from components.shared.tracking import NullTracker, SpoolTracker
 from components.shared.training import Checkpoints, Curve
 from components.train_teacher import fine_tuning, network
 from components.train_teacher.config import TrainTeacherConfig
+from components.train_teacher.figures import calibration_plot, curve_plot
 from components.train_teacher.step import run
-from components.train_teacher.validation import curve_plot, grade_metrics, order_metrics
+from components.train_teacher.validation import Bins, grade_metrics, order_metrics
+from components.train_teacher.world import World
 
 SHORT: dict[str, Any] = {"num_neighbors": 1, "max_tokens": 64, "batch_size": 27, "num_epochs": 3, "learning_rate": 3e-3}
 SHORT |= {"precision": "fp32", "validation_share": 0.2, "log_steps": 1}
@@ -35,7 +37,34 @@ def train(shop: dict[str, str], model: Path, **more: Any):
 
 def losses_of(model: Path) -> list[float]:
     lines = [json.loads(line) for line in (model.parent / f"{model.name}.jsonl").read_text().splitlines()]
-    return [line["values"]["teacher.loss"] for line in lines if line["kind"] == "metrics" and line["step"]]
+    return [line["values"]["teacher.loss"] for line in lines if "teacher.loss" in line.get("values", {})]
+
+
+def epochs_of(model: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (model.parent / f"{model.name}.jsonl").read_text().splitlines()]
+    return [line for line in lines if "teacher.epoch.pairwise_accuracy" in line.get("values", {})]
+
+
+@pytest.mark.parametrize("reading", ["joint", "separate"])
+def test_every_epoch_is_looked_at(shop: dict[str, str], random_encoder: str, tmp_path: Path, reading: str) -> None:
+    report = train({**shop, "encoder": random_encoder}, tmp_path / "m", reading=reading)
+    epochs = epochs_of(tmp_path / "m")
+    assert [line["step"] for line in epochs] == [len(losses_of(tmp_path / "m")) * epoch // 3 for epoch in (1, 2, 3)]
+    shared = ["pairwise_accuracy", *(["cross_entropy", "macro_f1"] if reading == "joint" else [])]
+    for name in shared:  # the network in memory and the folder that scoring loads say the same
+        assert epochs[-1]["values"][f"teacher.epoch.{name}"] == pytest.approx(report.metrics[f"validation.{name}"], abs=1e-6)
+    assert 0 <= report.metrics["validation.calibration_error"] <= 1
+    drawn = (tmp_path / "m-calibration.svg").read_text()
+    assert f"Calibration on {report.metrics['validation.pairs']:.0f} held-out pairs" in drawn
+
+
+def test_slices_are_told_where_they_differ(shop: dict[str, str], tmp_path: Path) -> None:
+    # of the shop's queries one has evidence; with half of the queries held out and this seed it is among them
+    metrics = train(shop, tmp_path / "m", validation_share=0.5, num_epochs=1).metrics
+    shown, bare = (metrics[f"validation.{name}_evidence.pairs"] for name in ("with", "without"))
+    assert shown + bare == metrics["validation.pairs"]
+    assert 0 < shown <= 12
+    assert "validation.segment_head.pairs" not in metrics  # all of them are
 
 
 def test_it_learns_the_shops_rule_and_says_what_it_did(shop: dict[str, str], tmp_path: Path) -> None:
@@ -247,6 +276,24 @@ def test_mse_over_variance_of_the_mean_is_one() -> None:
     metrics = grade_metrics(np.tile([0.75, 0.25], (4, 1)), grades, np.array([0.0, 1.0]))
     assert metrics["mse_over_variance"] == pytest.approx(1.0)
     assert "mse_over_variance" not in grade_metrics(np.tile([0.75, 0.25], (2, 1)), np.array([0, 0]), np.array([0.0, 1.0]))
+
+
+def test_calibration_error_by_hand() -> None:
+    # two bins of two: (.1, .3) judged (0, 1), (.6, .8) judged (1, .4) -> |.2 - .5| and |.7 - .7|, weighed alike
+    bins = Bins.of(np.array([0.8, 0.1, 0.6, 0.3]), np.array([0.4, 0.0, 1.0, 1.0]), num_bins=2)
+    np.testing.assert_allclose([bins.predicted, bins.judged], [[0.2, 0.7], [0.5, 0.7]])
+    assert bins.error() == pytest.approx(0.15)
+    # one pair more in the first bin: 2/3 x .3 + 1/3 x 0
+    assert Bins.of(np.array([0.1, 0.3, 0.7]), np.array([0.0, 1.0, 0.7]), num_bins=2).error() == pytest.approx(0.2)
+    assert b"held-out pairs" in calibration_plot(bins)
+
+
+def test_processes_take_equally_many_batches_and_miss_none() -> None:
+    batches = [np.array([number]) for number in range(5)]
+    turns = [World(rank, 3).turns(batches) for rank in range(3)]
+    assert [len(turn) for turn in turns] == [2, 2, 2]
+    assert {int(rows[0]) for turn in turns for rows in turn} == set(range(5))
+    assert World().turns(batches) == batches
 
 
 def test_the_plot_holds_the_points() -> None:

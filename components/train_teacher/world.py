@@ -1,0 +1,37 @@
+"""The processes that train one network together."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from components.shared.training import Stepper
+
+
+@dataclass(frozen=True)
+class World:
+    """One process by itself, or one of several.
+
+    Attributes:
+        wrap: turns a network into (what is called in the loss, how it is updated).
+        gather: what every process gave, in the order of their ranks; all must call.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device | None = None
+    wrap: Callable[[torch.nn.Module], tuple[torch.nn.Module, Stepper]] | None = None
+    before_export: Callable[[], None] = lambda: None
+    gather: Callable[[Any], list[Any]] = lambda one: [one]
+
+    def share_of(self, batch: np.ndarray) -> tuple[np.ndarray, float]:
+        """This process's part of a batch of rows, and the weight that makes the mean over processes the mean over the batch."""
+        mine = batch[self.rank :: self.size]
+        return mine if len(mine) else batch[:1], len(mine) * self.size / len(batch)
+
+    def turns(self, batches: list[np.ndarray]) -> list[np.ndarray]:
+        """This process's batches; all processes have equally many, because weights that are shared out are gathered by all at once."""
+        missing = -len(batches) % self.size
+        return (batches + batches[:1] * missing)[self.rank :: self.size]

@@ -12,6 +12,7 @@ from kfp.dsl import pipeline_context
 
 from components.shared.errors import InputError
 from pipelines.distillation import distillation
+from pipelines.fan_out import add_helpers, num_helpers
 from pipelines.placement import Images, place
 
 NAME = "relevance-distillation"
@@ -34,14 +35,17 @@ def compile_pipeline(
         tags: environment of every task on a cluster, from which tracking takes its tags.
 
     Raises:
-        InputError: for a profile or images that cannot be placed.
+        InputError: for a profile or images that cannot be placed, or helper tasks that cannot be.
     """
+
+    helpers = num_helpers(arguments, profile)
 
     @functools.wraps(distillation)
     def placed(*parameters: Any) -> None:
         distillation(*parameters)
         building = pipeline_context.Pipeline.get_default_pipeline()
         assert building is not None
+        add_helpers(list(building.tasks.values()), helpers)
         place(building.tasks.values(), profile, images, tags)
 
     target.parent.mkdir(parents=True, exist_ok=True)

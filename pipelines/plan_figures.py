@@ -32,7 +32,7 @@ ASSUMPTIONS = {
     "training_cost": Assumption(4, "a trained pair costs this many scored ones: forward, backward, forward again for checkpointing"),
     "training_efficiency": Assumption(0.8, "share of their speed that GPUs keep when several train one model"),
     "scoring_overhead": Assumption(1.2, "preemptions and tail of the pool's scoring, makespan over ideal; see simulate_workers.json", 1),
-    "request_seconds": Assumption(0.05, "one request to object storage; publishing the pool's shards makes three for each in turn", 0),
+    "request_seconds": Assumption(0.05, "one request to object storage; publishing the pool's shards makes five for each, 32 at a time", 0),
     "read_bytes_per_second": Assumption(200e6, "of one process reading object storage, when it publishes the pool's shards"),
     "cpu_speedup": Assumption(
         1, "a cluster's CPU task does what this many of the benchmark machine do; steps without GPU are linear in rows"

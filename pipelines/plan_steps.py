@@ -6,7 +6,7 @@ from pipelines import recipe
 from pipelines.placement import PLACES
 from pipelines.plan_figures import Figure, Sources
 
-REQUESTS_PER_SHARD = 3  # in shards.finish: read the commit, ask for the part, read the part
+REQUESTS_PER_SHARD = 5 / 32  # one after another, in shards.finish: five a shard, 32 at a time
 SYSTEMS = ("teacher", "cross_encoder", "bi_encoder", "untrained", "champion")
 NOTHING = Figure(0)
 
@@ -124,7 +124,8 @@ class Planner:
         stored = pairs * self.of.assumed("soft_target_bytes")
         scoring = pairs / self.rate("teacher") / gpus * self.of.assumed("scoring_overhead")
         requests = self.of.setting("pool", "num_shards") * Figure(REQUESTS_PER_SHARD) * self.of.assumed("request_seconds")
-        return self._step("Teacher scores the pool", scoring + requests + stored / self.of.assumed("read_bytes_per_second"), stored, gpus)
+        moved = stored * Figure(2)  # read and written again in larger files
+        return self._step("Teacher scores the pool", scoring + requests + moved / self.of.assumed("read_bytes_per_second"), stored, gpus)
 
     def _student(self, name: str, section: str) -> Step:
         pairs, most = self.of.scale("pairs"), self.of.setting(section, "max_pairs")

@@ -114,12 +114,14 @@ class FakeGcs:
         self.sessions: dict[str, Session] = {}
         self.requests: list[str] = []
         self.in_flight = self.peak_in_flight = 0
-        self.delay_s, self.denied = 0.0, 0
+        self.delay_s, self.denied, self.missing = 0.0, 0, ""  # `missing`: paths with this answer 503
         self._generation, self._lock = 1_700_000_000_000_000, threading.RLock()
 
     def answer(self, method: str, path: str, query: dict[str, str], headers: Any, body: bytes) -> Answer:
         with self._lock:
             self.requests.append(f"{method} {path}")
+            if self.missing and self.missing in unquote(path):
+                raise RefusedError(503, "trouble that may pass")
             if self.denied:
                 raise RefusedError(self.denied, "not yours")
             path = path.removeprefix("/download")

@@ -95,7 +95,7 @@ def run(
     clicks = click_rates(interactions, work, config.min_impressions) if interactions else None
     worker = worker_of(config)
     given = {"pairs": pairs, "queries": queries, "items": items, "neighbors": neighbors, "interactions": interactions}
-    with starting_helpers(config, worker, {**given, "model": address, "scores": scores}):
+    with starting_helpers(config, worker if reused < plan.num_shards else None, {**given, "model": address, "scores": scores}):
         ledger = score_shards(Job(config, places, plan, clicks), work, worker)
     if worker and worker.index:
         wait_for_first(plan, worker)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.shared import storage
-from components.shared.errors import InputError
+from components.shared.errors import InputError, TemporaryError
 from components.shared.schema import TABLES, TableSchema
 
 MANIFEST = "manifest.json"
@@ -107,10 +107,14 @@ def dataset(uri: str, name: str) -> Any:
     fs, _ = storage.arrow_filesystem(full)
     try:
         checked = pads.ParquetFileFormat(default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True))
-        return pads.dataset([storage.resolve(file)[1] for file in files], filesystem=fs, format=checked)
-    except FileNotFoundError as error:
-        raise InputError(f"'{uri}': part '{error}' of table '{name}' is gone; delete the folder and write the table again") from None
-    except pa.ArrowInvalid as error:
+        paths = [storage.resolve(file)[1] for file in files]
+        return storage.temporary_on_trouble(lambda: pads.dataset(paths, filesystem=fs, format=checked), full)
+    except FileNotFoundError:
+        gone = next((file for file in files if not storage.exists(file)), None)  # pyarrow says "not found" whatever the trouble is
+        if gone is None:
+            raise TemporaryError(f"'{uri}': storage did not answer; try again") from None
+        raise InputError(f"'{uri}': part '{gone}' of table '{name}' is gone; delete the folder and write the table again") from None
+    except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"'{uri}' is not readable Parquet ({error}); write it again") from None
 
 
@@ -122,7 +126,7 @@ def read_table(uri: str, name: str, columns: Sequence[str] | None = None, *, fil
     """
     source = dataset(uri, name)
     try:
-        table = source.to_table(columns=list(columns) if columns else None, filter=filter)
+        table = storage.temporary_on_trouble(lambda: source.to_table(columns=list(columns) if columns else None, filter=filter), uri)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"'{uri}': {error}; write table '{name}' again") from None
     return table if columns else TABLES[name].check(table, where=f"'{uri}'")

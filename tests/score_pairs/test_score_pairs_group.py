@@ -59,6 +59,7 @@ def test_the_first_worker_starts_helpers_that_know_what_it_knows(given, tmp_path
     out = str(tmp_path / "out")
     config = CONFIG.model_copy(update={"group_workers": 4, "start_helpers": True, "queue": "relevance", "precision": "fp32"})
     run(config, **given, scores=out, tracker=NullTracker())
+    run(config, **given, scores=out, tracker=NullTracker())  # nothing is left to help with
     (helpers,) = started
     assert (helpers.count, helpers.queue, helpers.place) == (3, "relevance", out)
     assert helpers.command[:3] == ["python", "-m", "components.score_pairs"]

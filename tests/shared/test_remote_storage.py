@@ -118,6 +118,13 @@ def test_trouble_without_end_is_temporary(gcs, bucket, kind):
     assert gcs.trouble.counts[kind] >= checked_gcs.TRIES
 
 
+def test_a_table_that_cannot_be_read_for_now_is_temporary_trouble(gcs, bucket):
+    tables.write_table(f"{bucket}/t", "rankings", rankings(3))
+    gcs.missing = "/part-"  # the manifest is read, its parts are not
+    with pytest.raises(TemporaryError, match="storage did not answer"):
+        tables.read_table(f"{bucket}/t", "rankings")
+
+
 def test_a_server_that_went_silent_is_given_up(gcs, bucket, monkeypatch):
     storage.write_bytes(f"{bucket}/x", b"content")
     monkeypatch.setattr(checked_gcs, "SILENCE_S", 0.05)

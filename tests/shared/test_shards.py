@@ -114,6 +114,27 @@ def test_leftovers_of_killed_workers_are_swept(tmp_path):
     assert [one.name for one in (tmp_path / "t").glob("part-*")] == manifest.parts
 
 
+def test_small_parts_are_joined_and_the_digest_is_that_of_the_shards(tmp_path, monkeypatch):
+    sizes, digests, found = {}, set(), {}
+    for limit in (1, 6000, 1 << 20):
+        monkeypatch.setattr(shards, "FILE_BYTES", limit)
+        plan = shards.open_plan(str(tmp_path / str(limit)), "rankings", 6, CONTENT)
+        for shard in range(6):
+            shards.commit(plan, shard, rows_of(shard, num_rows=900 if shard == 3 else 3))
+        sizes = [entry["bytes"] for entry in shards.commits(plan)]
+        manifest = shards.finish(plan)
+        digests.add(manifest.digest)
+        found[limit] = [name.removeprefix("part-").split("-") for name in manifest.parts]
+        table = tables.read_table(plan.uri, "rankings")
+        assert table["query_id"].unique().to_pylist() == [f"q{shard}" for shard in range(6)]
+        assert sorted(manifest.parts) == sorted(one.name for one in (tmp_path / str(limit)).glob("part-*"))
+    assert len(digests) == 1
+    assert max(sizes[:3]) * 3 < 6000 < sizes[3]  # three small parts fit together, the large one stands alone
+    assert [parts[:-1] for parts in found[1]] == [[f"0000{shard}"] for shard in range(6)]
+    assert [parts[:-1] for parts in found[6000]] == [["00000", "00002"], ["00003"], ["00004", "00005"]]
+    assert [parts[:-1] for parts in found[1 << 20]] == [["00000", "00005"]]
+
+
 def race(uri: str, attempt: int) -> tuple[list[bool], list[str]]:
     plan = shards.open_plan(uri, "rankings", 1, {"attempt": str(attempt)})
     with ThreadPoolExecutor(4) as pool:

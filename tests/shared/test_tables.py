@@ -104,3 +104,32 @@ def test_rows_that_do_not_fit_publish_nothing(tmp_path):
     with pytest.raises(InputError, match=r"writing .*lacks column 'score'"):
         tables.write_table(uri, "rankings", rankings().drop_columns(["score"]))
     assert not tables.is_committed(uri)
+
+
+def test_a_flipped_bit_in_any_page_is_noticed_when_the_table_is_read(tmp_path):
+    rows = pa.table(
+        {"query_id": ["q"] * 500, "item_id": [f"i{n}" for n in range(500)], "score": [n / 7 for n in range(500)],
+         "rank": pa.array(range(1, 501), pa.int32()), "system": ["s"] * 500}
+    )  # fmt: skip
+    manifest = tables.write_table(str(tmp_path / "t"), "rankings", rows)
+    part = tmp_path / "t" / manifest.parts[0]
+    whole = part.read_bytes()
+    columns = pq.ParquetFile(part).metadata.row_group(0)
+    for number in range(columns.num_columns):
+        column = columns.column(number)
+        damaged = bytearray(whole)
+        first = column.dictionary_page_offset or column.data_page_offset
+        damaged[first + column.total_compressed_size // 2] ^= 4
+        part.write_bytes(damaged)
+        with pytest.raises(InputError, match="write table 'rankings' again"):
+            tables.read_table(str(tmp_path / "t"), "rankings")
+    part.write_bytes(whole)
+    assert tables.read_table(str(tmp_path / "t"), "rankings").equals(rows.cast(tables.TABLES["rankings"].schema))
+
+
+def test_a_cut_footer_is_an_error_of_the_file(tmp_path):
+    manifest = tables.write_table(str(tmp_path / "t"), "rankings", rankings())
+    part = tmp_path / "t" / manifest.parts[0]
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(InputError, match="is not readable Parquet"):
+        tables.read_table(str(tmp_path / "t"), "rankings")

@@ -11,7 +11,7 @@ import transformers
 
 from components.shared import storage
 from components.shared.models import folder
-from components.shared.models.arithmetic import fast_float32, pick_device, resolve_precision
+from components.shared.models.arithmetic import fast_float32, pick_device, resolve_precision, spread
 from components.shared.models.batches import token_batches
 from components.shared.models.decoders import DecoderClassifier
 from components.shared.models.tokens import encode_rows, join_pairs
@@ -116,12 +116,15 @@ class Scorer(PairScorer):
         limit = self.spec.max_tokens
         encoded = encode_rows(self.tokenizer, *texts, max_tokens=limit)
         lengths = np.fromiter(map(len, encoded["input_ids"]), np.int64, rows)
-        use_bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-        for chosen in token_batches(lengths, self.batch_tokens):
+
+        def read(chosen: np.ndarray) -> None:
             piece = {name: [column[row] for row in chosen] for name, column in encoded.items()}
             batch = self.tokenizer.pad(piece, return_tensors="pt").to(self.device)
-            with use_bf16, fast_float32():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 out[chosen] = forward(batch).float().cpu().numpy()
+
+        with fast_float32():
+            spread(read, token_batches(lengths, self.batch_tokens), self.device)
         return out
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:

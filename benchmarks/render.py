@@ -137,33 +137,6 @@ def score_decoder() -> str:
     return f"{intro}\n\n{table(header, rows)}\n\n{grown}"
 
 
-def score_decoder_gpu() -> str:
-    """Ways on a GPU by model size, and their drift."""
-    record = load("score_decoder_gpu")
-    machine, parts = record["machine"], []
-    for size, result in record["result"].items():
-        rows = [
-            [
-                way.replace("_", " "),
-                f"{one['pairs_per_s']:,.0f}",
-                f"{one['pairs_per_s'] / result['hugging_face_32']['pairs_per_s']:.2f}",
-                f"{one['read_tokens_per_s']:,.0f}",
-                f"{one['share_of_peak']:.0%} ({one['flops_counted']})",
-                f"{one['largest_difference']:.2f}",
-                f"{one['same_argmax']:.3f}",
-            ]
-            for way, one in result.items()
-            if isinstance(one, dict) and "pairs_per_s" in one
-        ]
-        parts.append(
-            table(
-                [f"way, {size}", "pairs/s", "x batches of 32", "tokens/s read", "of peak (FLOPs counted)", "difference", "same argmax"],
-                rows,
-            )
-        )
-    return f"{machine['device']}, bf16 peak {machine['bf16_peak_tflops']:.0f} TFLOP/s.\n\n" + "\n\n".join(parts)
-
-
 def kfp_overhead() -> str:
     record = load("kfp_overhead")
     return machine_line(record) + "\n\n" + table(["task", "s per task"], [[kind, f"{s:.2f}"] for kind, s in record["result"].items()])
@@ -313,7 +286,6 @@ PARTS = {
     "extract-logs": extract_logs,
     "score-pairs": score_pairs,
     "score-decoder": score_decoder,
-    "score-decoder-gpu": score_decoder_gpu,
     "kfp-overhead": kfp_overhead,
     "simulate-shop": simulate_shop,
     "propensities": propensities,

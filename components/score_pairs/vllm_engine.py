@@ -32,7 +32,7 @@ class VllmScorer(PairScorer):
         except ImportError:
             raise InputError("key 'engine' = 'vllm': vllm is not installed here; use an image that has it, or set transformers") from None
         self.tokenizer, precision = folder.load_tokenizer(path), resolve_precision(precision)
-        self.model = self.vllm.LLM(
+        self.llm = self.vllm.LLM(
             str(path), runner="pooling", dtype="bfloat16" if precision == "bf16" else "float32", max_model_len=self.spec.max_tokens,
             enable_prefix_caching=True, block_size=BLOCK_TOKENS,
         )  # fmt: skip
@@ -43,7 +43,7 @@ class VllmScorer(PairScorer):
         order = np.argsort(pairs.prefix, kind="stable")
         prompts = [self.vllm.TokensPrompt(prompt_token_ids=pairs.row(number)) for number in order]
         settings = self.vllm.PoolingParams(use_activation=False)
-        answers = self.model.encode(prompts, pooling_params=settings, pooling_task="classify", use_tqdm=False) if prompts else []
+        answers = self.llm.encode(prompts, pooling_params=settings, pooling_task="classify", use_tqdm=False) if prompts else []
         out = np.zeros((len(order), self.spec.num_labels()), np.float32)
         for number, answer in zip(order, answers, strict=True):
             out[number] = answer.outputs.data.float().cpu().numpy()

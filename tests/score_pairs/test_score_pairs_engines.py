@@ -67,7 +67,7 @@ def test_vllm_reads_our_ids_prefix_by_prefix_and_rows_keep_their_order(teacher, 
     assert len(with_query) == 2
     assert with_query[1] == with_query[0] + 1
     assert scorer.engine == "vllm 0.32.0, prefix caching, fp32, texts 2"
-    assert (scorer.model.dtype, scorer.model.max_model_len, VllmScorer(teacher, precision="bf16").model.dtype) == (
+    assert (scorer.llm.dtype, scorer.llm.max_model_len, VllmScorer(teacher, precision="bf16").llm.dtype) == (
         "float32",
         96,
         "bfloat16",

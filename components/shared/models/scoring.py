@@ -41,11 +41,13 @@ class PairScorer(ABC):
     Attributes:
         spec, digest: of the model folder.
         engine: what computes the scores, for the rows: library, method, number format, version of the texts.
+        model: the network, where transformers runs it.
     """
 
     spec: folder.ModelSpec
     digest: str
     engine: str
+    model: Any = None
 
     @abstractmethod
     def logits(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:

@@ -170,7 +170,7 @@ def row_of(
 
 
 GROWTH = """
-import json, resource, sys, time
+import json, re, sys, time
 sys.path[:0] = {paths!r}
 import torch
 from decoder_pairs import SMALL, Padding, make_classifier, make_pairs
@@ -179,12 +179,12 @@ torch.set_num_threads({threads})
 decoder = DecoderClassifier(make_classifier(SMALL), Padding(), precision={precision!r}, batch_tokens=4096)
 decoder.logits(make_pairs(1, 20, SMALL.vocabulary), "packed")
 pairs = make_pairs({queries}, 20, SMALL.vocabulary)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])  # ru_maxrss would begin at the parent's
+before = peak()
 started = time.perf_counter()
 decoder.logits(pairs, "packed")
 seconds = time.perf_counter() - started
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({{"pairs": len(pairs.items), "seconds": seconds, "peak_rss_mib": peak / 1024, "rise_mib": (peak - before) / 1024}}))
+print(json.dumps({{"pairs": len(pairs.items), "seconds": seconds, "peak_rss_mib": peak() / 1024, "rise_mib": (peak() - before) / 1024}}))
 """
 
 

@@ -76,11 +76,65 @@ def score_pairs() -> str:
             way.replace("_", " "),
             f"{rate:.1f}",
             f"{result['times_padded_to_max'][way]:.2f}",
+            f"{result['times_cross_encoder_predict'][way]:.2f}",
             f"{result['largest_score_difference'][way]:.1e}",
         ]
         for way, rate in result["pairs_per_s"].items()
     ]
-    return machine_line(record) + "\n\n" + table(["way", "pairs/s, one thread", "x padded to max", "largest score difference"], rows)
+    return (
+        machine_line(record)
+        + "\n\n"
+        + table(
+            [
+                "way",
+                f"pairs/s, {record['settings']['threads']} threads",
+                "x padded to max",
+                "x `CrossEncoder.predict`",
+                "largest score difference",
+            ],
+            rows,
+        )
+    )
+
+
+def score_decoder() -> str:
+    """Every way to score the same pairs, then growth of the packed method."""
+    record = load("score_decoder")
+    result = record["result"]
+    work, peaks = result["work"], result["peak_gflops"]
+    rows = [
+        [
+            way.replace("_", " "),
+            f"{one['pairs_per_s']:.1f}",
+            f"{one['times_pipeline']:.2f}",
+            f"{one['times_vllm']:.2f}" if one["times_vllm"] else "-",
+            f"{one['share_of_peak']:.0%} ({one['flops_counted']})",
+            f"{one['largest_difference']:.1e}",
+            f"{one['same_argmax']:.3f}",
+        ]
+        for way, one in result["ways"].items()
+    ]
+    header = [
+        "way",
+        "pairs/s",
+        "x pipeline",
+        "x vLLM of its dtype",
+        "of GEMM peak (FLOPs counted)",
+        "largest logit difference",
+        "same argmax",
+    ]
+    intro = (
+        f"{machine_line(record)} {work['pairs']} pairs, {work['mean_prefix_tokens']:.0f} shared and "
+        f"{work['mean_item_tokens']:.0f} own tokens, "
+        f"{record['settings']['threads']} threads, median of {record['settings']['rounds']} rounds; peak {peaks['fp32']:.0f} (fp32) and "
+        f"{peaks['bf16']:.0f} (bf16) GFLOP/s; standard deviation of the logits {result['standard_deviation_of_logits']:.2f}."
+    )
+    growth = [
+        [f"{one['pairs']:,}", f"{one['seconds']:.2f}", f"{one.get('growth_exponent', 1):.2f}", f"{one['peak_rss_mib']:,.0f}"]
+        for one in result["growth"]
+    ]
+    grown = table(["pairs, packed bf16", "seconds", "growth exponent", "peak memory, MiB"], growth)
+    return f"{intro}\n\n{table(header, rows)}\n\n{grown}"
 
 
 def kfp_overhead() -> str:
@@ -231,6 +285,7 @@ PARTS = {
     "bots": bots,
     "extract-logs": extract_logs,
     "score-pairs": score_pairs,
+    "score-decoder": score_decoder,
     "kfp-overhead": kfp_overhead,
     "simulate-shop": simulate_shop,
     "propensities": propensities,

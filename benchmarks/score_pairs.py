@@ -2,9 +2,9 @@
 
   python benchmarks/score_pairs.py            # about a minute; writes benchmarks/results/score_pairs.json
 
-Four ways score the same pairs in turn, several rounds, so that a busy machine slows all of them alike:
-padded to the longest allowed length; padded to the longest of each batch in arrival order; length buckets under a token budget
-(what `components.shared.models.scoring.Scorer` does); the same in bf16.
+Five ways score the same pairs in turn, several rounds, so that a busy machine slows all of them alike:
+sentence-transformers' `CrossEncoder.predict`; padded to the longest allowed length; padded to the longest of each batch in arrival
+order; length buckets under a token budget (what `components.shared.models.scoring.Scorer` does); the same in bf16.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from machine import describe_machine, save
+from sentence_transformers import CrossEncoder
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from components.shared.models import folder
@@ -93,7 +94,9 @@ def result_of(num_pairs: int, rounds: int) -> dict:
         model = cross_encoder(where)
         fp32 = Scorer(model, batch_tokens=BATCH_TOKENS)
         bf16 = Scorer(model, batch_tokens=BATCH_TOKENS, precision="bf16")
+        peer = CrossEncoder(model, num_labels=1, max_length=MAX_TOKENS, activation_fn=torch.nn.Identity())
     ways = {
+        "cross_encoder_predict": lambda: peer.predict(list(zip(left, right, strict=True)), batch_size=BATCH_ROWS, show_progress_bar=False),
         "padded_to_max": lambda: in_arrival_order(fp32, left, right, "max_length"),
         "padded_to_longest": lambda: in_arrival_order(fp32, left, right, "longest"),
         "bucketed": lambda: fp32.scores(left, right),
@@ -104,10 +107,15 @@ def result_of(num_pairs: int, rounds: int) -> dict:
     seconds, scores = measure(ways, rounds)
     lengths = np.asarray([len(one) for one in fp32.tokenizer(left, right, truncation=True, max_length=MAX_TOKENS)["input_ids"]])
     arrival = [np.arange(start, min(start + BATCH_ROWS, num_pairs)) for start in range(0, num_pairs, BATCH_ROWS)]
-    ratios = {name: [base / own for base, own in zip(seconds["padded_to_max"], values, strict=True)] for name, values in seconds.items()}
+
+    def times(base: str) -> dict[str, float]:
+        ratios = {name: [theirs / own for theirs, own in zip(seconds[base], values, strict=True)] for name, values in seconds.items()}
+        return {name: round(statistics.median(values), 2) for name, values in ratios.items()}
+
     return {
         "pairs_per_s": {name: round(num_pairs / statistics.median(values), 1) for name, values in seconds.items()},
-        "times_padded_to_max": {name: round(statistics.median(values), 2) for name, values in ratios.items()},
+        "times_padded_to_max": times("padded_to_max"),
+        "times_cross_encoder_predict": times("cross_encoder_predict"),
         "bf16_over_fp32": round(statistics.median(a / b for a, b in zip(seconds["bucketed"], seconds["bucketed_bf16"], strict=True)), 2),
         "largest_score_difference": {name: float(np.abs(own - scores["padded_to_max"]).max()) for name, own in scores.items()},
         "standard_deviation_of_scores": float(scores["padded_to_max"].std()),

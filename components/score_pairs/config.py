@@ -32,6 +32,12 @@ class ScorePairsConfig(StepConfig):
         description="How a decoder reads pairs that share a prefix; 'auto' measures some hundred pairs and keeps the fastest. "
         "Methods differ by rounding, below 0.0001 in fp32.",
     )
+    engine: Literal["transformers", "onnx", "vllm"] = Field(
+        "transformers", description="Who computes: transformers; 'onnx' for encoders that read jointly, 'vllm' for decoders (own image)."
+    )
+    drift_pairs: int = Field(
+        0, ge=0, description="Pairs that the reference (transformers, plain, fp32) scores too, to report how far the engine is from it."
+    )
     model: str = Field("", description="Model folder or models:/<name>@<alias>, where no model is given as an input.")
     missing_model: Literal["error", "empty"] = Field(
         "error",

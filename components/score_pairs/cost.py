@@ -1,6 +1,7 @@
 """What scoring costs: tokens and seconds of every shard, pairs per second and time left, and a budget that stops between shards."""
 
 import math
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -16,23 +17,28 @@ SPENT = ("seconds", "tokens", "positions")
 class Meter:
     """Counts what a model computes: `tokens` that are real, `positions` with padding; and the seconds of one device.
 
-    It looks at what the backbone is given, so it counts whatever batching, packing or prefix sharing an engine does.
+    It looks at what the backbone is given, so it counts whatever batching, packing or prefix sharing is done; other engines than
+    transformers have no backbone to look at, so there only seconds count.
     """
 
     def __init__(self, model: Any, share: float, since: float) -> None:
         """`share` of a device that this process has; its clock was at `since` when it began to load."""
         self.share, self.since = share, since
         self.tokens = self.positions = 0
-        model.base_model.register_forward_pre_hook(self._count, with_kwargs=True)
+        self._lock = threading.Lock()
+        if model is not None:
+            model.base_model.register_forward_pre_hook(self._count, with_kwargs=True)
 
     def _count(self, module: Any, args: tuple[Any, ...], given: Mapping[str, Any]) -> None:
         del module
         ids = next(one for one in (given.get("input_ids"), given.get("inputs_embeds"), *args) if one is not None)
         size = ids.shape[0] * ids.shape[1]
         mask = given.get("attention_mask")
-        self.positions += size
         # with cached prefixes the mask is longer than what is computed here; without one nothing is padding
-        self.tokens += int(mask[:, -ids.shape[1] :].sum()) if mask is not None and mask.dim() == 2 else size
+        real = int(mask[:, -ids.shape[1] :].sum()) if mask is not None and mask.dim() == 2 else size
+        with self._lock:
+            self.positions += size
+            self.tokens += real
 
     def read(self) -> dict[str, float]:
         """What was spent since it was last read; loading and waiting are part of the seconds."""

@@ -1,5 +1,7 @@
 """How a decoder reads the pairs of one table: decided once, written beside its plan, and kept by whoever goes on with it."""
 
+from typing import Any
+
 from components.score_pairs.config import ScorePairsConfig
 from components.score_pairs.shard_scorer import Places, ShardScorer
 from components.score_pairs.work import Work
@@ -22,6 +24,8 @@ def settle_method(config: ScorePairsConfig, spec: ModelSpec, uri: str, places: P
     Raises:
         InputError: when a method is configured for a model that knows only one.
     """
+    if config.engine != "transformers":
+        return DEFAULT
     if not (spec.decoder and spec.reads_jointly()):
         if config.method not in ("auto", DEFAULT):
             raise InputError(f"key 'method' = '{config.method}': model '{places.model}' is no decoder; set auto or {DEFAULT}")
@@ -39,9 +43,7 @@ def settle_method(config: ScorePairsConfig, spec: ModelSpec, uri: str, places: P
 
 def _measured(config: ScorePairsConfig, places: Places, work: Work) -> tuple[str, dict[str, float]]:
     ready = ShardScorer(config.model_copy(update={"method": DEFAULT}), places, work)
-    decoder = ready.scorer.decoder
-    if decoder is None:
-        raise InputError(f"model '{places.model}' is no decoder")
+    scorer: Any = ready.scorer
     some = work.pairs.slice(0, MAX_PAIRS)
     left, right = model_texts(ready.spec, some, work.queries, work.items, ready.neighbors)
-    return choose_method(decoder, join_pairs(ready.scorer.tokenizer, left, right, ready.spec.max_tokens))
+    return choose_method(scorer.decoder, join_pairs(scorer.tokenizer, left, right, ready.spec.max_tokens))

@@ -8,11 +8,11 @@ import pyarrow as pa
 import torch
 
 from components.score_pairs.config import ScorePairsConfig
+from components.score_pairs.engines import open_scorer
 from components.score_pairs.work import Work, read_work
 from components.shared import tables
 from components.shared.errors import InputError
 from components.shared.models.inputs import model_texts
-from components.shared.models.scoring import Scorer
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class ShardScorer:
         self.config, self.places = config, places
         self.work = work or read_work(config, places.pairs, places.queries, places.items)
         self.neighbors = tables.read_table(places.neighbors, "neighbors") if places.neighbors else None
-        settings = {"precision": config.precision, "method": config.method if config.method != "auto" else "plain"}
-        self.scorer = Scorer(places.model, batch_tokens=config.batch_tokens, **settings)
+        self.scorer = open_scorer(config, places.model)
         self.spec = self.scorer.spec if places.neighbors else replace(self.scorer.spec, num_neighbors=0)
 
     def rows(self, shard: int) -> pa.Table:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from components.score_pairs.config import ScorePairsConfig
 from components.score_pairs.doubt import click_rates
+from components.score_pairs.drift import drift_report
 from components.score_pairs.group import starting_helpers, wait_for_first, worker_of
 from components.score_pairs.method import settle_method
 from components.score_pairs.shard_scorer import Places
@@ -85,6 +86,7 @@ def run(
         **work.content,
         "model": storage.content_digest(str(local)),
         "text_version": TEXT_VERSION,
+        "engine": config.engine,
         "method": config.method,
         "settings": f"{config.system}, {config.precision}, splits {', '.join(sorted(config.splits))}",
         **({"neighbors": digest_of(neighbors)} if neighbors else {}),
@@ -102,6 +104,7 @@ def run(
     metrics = {"shards": plan.num_shards, "shards_reused": reused, "pairs_per_s": ledger.rate(), **ledger.metrics()}
     manifest = shards.finish(plan)
     report = _report(config, work, metrics, address, top_rows(work, plan) if not queries else {})
+    report.metrics.update(drift_report(config, places, work))
     tracker.dataset("pairs", pairs, work.content["pairs"], work.num_read)
     _publish(config, plan, scores, manifest, tracker)
     return report

@@ -1,11 +1,14 @@
 """Which numbers a model computes with, and on what."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+
+Part = TypeVar("Part")
 
 EXACT = 1e-6  # largest error of a float32 product, relative to its longest value; rounding to bf16 errs a thousand times as much
 
@@ -44,6 +47,30 @@ def _bf16_allowed() -> Iterator[None]:
         yield
     finally:
         products.fp32_precision = standing
+
+
+def spread(work: Callable[[Part], None], parts: Iterable[Part], device: torch.device) -> None:
+    """`work` on every part; on a CPU by as many workers as torch has threads, with one thread each.
+
+    Workers that share nothing never wait for each other, as the threads of one product do, which costs most on a busy machine. Few parts
+    are worked off one by one instead, by all threads.
+    """
+    threads, parts = torch.get_num_threads(), list(parts)
+    if device.type != "cpu" or threads == 1 or len(parts) < 2 * threads:
+        for part in parts:
+            work(part)
+        return
+
+    def alone(part: Part) -> None:
+        with torch.inference_mode():  # which a new thread does not inherit
+            work(part)
+
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(alone, parts):
+                pass
+    finally:
+        torch.set_num_threads(threads)
 
 
 @cache

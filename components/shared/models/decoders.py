@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from components.shared.models.arithmetic import fast_float32
+from components.shared.models.arithmetic import fast_float32, spread
 from components.shared.models.batches import token_batches
 from components.shared.models.norms import fused, plain_norms
 from components.shared.models.packed import reading_packs
@@ -41,15 +41,19 @@ class DecoderClassifier:
     def _plain(self, pairs: JoinedPairs, out: np.ndarray) -> None:
         """Batches of similar lengths, each pair with its prefix."""
         columns = pairs.columns()
-        for rows in token_batches(pairs.lengths, self.batch_tokens):
+
+        def read(rows: np.ndarray) -> None:
             ids, mask = self._padded([columns["input_ids"][row] for row in rows])
             out[rows] = self._read(ids, mask, mask)
+
+        spread(read, token_batches(pairs.lengths, self.batch_tokens), self.device)
 
     def _prefix_cache(self, pairs: JoinedPairs, out: np.ndarray) -> None:
         """Prefix by prefix: its keys and values once, repeated for batches of its items."""
         lengths = np.fromiter(map(len, pairs.items), np.int64, len(pairs.items))
-        for number, prefix in enumerate(pairs.prefixes):
-            rows = np.flatnonzero(pairs.prefix == number)
+
+        def read(number: int) -> None:
+            prefix, rows = pairs.prefixes[number], np.flatnonzero(pairs.prefix == number)
             for some in token_batches(len(prefix) + lengths[rows], self.batch_tokens):
                 ids, mask = self._padded([pairs.items[row] for row in rows[some]])
                 cache = DynamicCache(config=self.model.config)
@@ -59,13 +63,20 @@ class DecoderClassifier:
                 seen = torch.nn.functional.pad(mask, (len(prefix), 0), value=1)
                 out[rows[some]] = self._read(ids, mask, seen, past_key_values=cache, use_cache=True)
 
+        spread(read, range(len(pairs.prefixes)), self.device)
+
     def _packed(self, pairs: JoinedPairs, out: np.ndarray) -> None:
         """Packs of prefixes and their items, without padding."""
         limit = self.batch_tokens if self.device.type == "cuda" else min(self.batch_tokens, CPU_PACK_TOKENS)
+        answers: list[tuple[np.ndarray, torch.Tensor]] = []
         with reading_packs(self.model) as hidden_states:
-            packs = (Pack.of(pairs, rows, self.device, self.model.dtype) for rows in cut_packs(pairs, limit))
-            answers = [(pack.rows, self.head(hidden_states(pack).float())) for pack in packs]  # an accelerator works while we make packs
-        for rows, logits in answers:
+
+            def read(rows: np.ndarray) -> None:
+                pack = Pack.of(pairs, rows, self.device, self.model.dtype)
+                answers.append((rows, self.head(hidden_states(pack).float())))
+
+            spread(read, cut_packs(pairs, limit), self.device)
+        for rows, logits in answers:  # fetched last, so that an accelerator works while we make packs
             out[rows] = logits.cpu().numpy()
 
     def _padded(self, rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -115,11 +115,13 @@ def reading_packs(model: Any) -> Iterator[Callable[[Pack], torch.Tensor]]:
     """While open, gives the function from a pack to the hidden state of each item's last token [items, width].
 
     Raises:
-        InputError: when the model's layers cannot be found.
+        InputError: when the model's layers cannot be found, or its attention cannot be ours.
     """
     backbone, standing = model.base_model, model.config._attn_implementation
-    hook = _last_layer(backbone).register_forward_pre_hook(_only_at_the_end, with_kwargs=True)
     model.set_attn_implementation(NAME)
+    if model.config._attn_implementation != NAME:  # transformers only warns
+        raise InputError(f"a {type(model).__name__} has attention of its own; set method to plain or prefix_cache")
+    hook = _last_layer(backbone).register_forward_pre_hook(_only_at_the_end, with_kwargs=True)
     try:
         yield lambda pack: backbone(input_ids=pack.ids, position_ids=pack.positions, use_cache=False, pack=pack).last_hidden_state[0]
     finally:

@@ -1,6 +1,7 @@
 """Scores of (left text, right text) pairs by a model of any kind."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import transformers
 
 from components.shared import storage
 from components.shared.models import folder
-from components.shared.models.arithmetic import pick_device, resolve_precision
+from components.shared.models.arithmetic import fast_float32, pick_device, resolve_precision, spread
 from components.shared.models.batches import token_batches
 from components.shared.models.decoders import DecoderClassifier
 from components.shared.models.tokens import encode_rows, join_pairs
@@ -34,8 +35,39 @@ def grade_logits(cosines: np.ndarray, slope: float, offsets: Sequence[float] | n
     return (slope * np.arange(len(offsets)) * cosines + np.asarray(offsets)).astype(np.float32)
 
 
-class Scorer:
-    """A loaded model. A pair's score does not depend on its neighbors in a batch beyond rounding.
+class PairScorer(ABC):
+    """Whatever gives logits to pairs of texts.
+
+    Attributes:
+        spec, digest: of the model folder.
+        engine: what computes the scores, for the rows: library, method, number format, version of the texts.
+        model: the network, where transformers runs it.
+    """
+
+    spec: folder.ModelSpec
+    digest: str
+    engine: str
+    model: Any = None
+
+    @abstractmethod
+    def logits(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
+        """Raw output [rows, labels], float32; the cosine of the two texts [rows, 1] for models that read them separately, grades apart."""
+        ...
+
+    def probabilities(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
+        """Teacher: probability of each grade [rows, grades], float32."""
+        logits = torch.from_numpy(self.logits(left, right))
+        return torch.softmax(logits, dim=-1).numpy()
+
+    def scores(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
+        """One number per pair [rows], float64: expected gain (teacher), logit (cross-encoder) or cosine (bi-encoder, encoder)."""
+        if self.spec.kind == "teacher":
+            return self.probabilities(left, right).astype(np.float64) @ np.asarray(self.spec.gains)
+        return self.logits(left, right)[:, 0].astype(np.float64)
+
+
+class Scorer(PairScorer):
+    """A model loaded by transformers. A pair's score does not depend on its neighbors in a batch beyond rounding.
 
     Args:
         method: how a decoder reads pairs, one of `decoders.METHODS`; other models know one way.
@@ -53,25 +85,9 @@ class Scorer:
         if self.spec.decoder and self.spec.reads_jointly():
             settings = {"precision": self.precision, "batch_tokens": batch_tokens}
             self.decoder = DecoderClassifier(self.model, self.tokenizer, **settings)
-
-    @property
-    def engine(self) -> str:
-        """What computed the scores, for the rows: library, method, number format, version of the texts."""
-        return f"transformers {transformers.__version__}, {self.method}, {self.precision}, texts {self.spec.text_version}"
-
-    def probabilities(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
-        """Teacher: probability of each grade [rows, grades], float32."""
-        logits = torch.from_numpy(self.logits(left, right))
-        return torch.softmax(logits, dim=-1).numpy()
-
-    def scores(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
-        """One number per pair [rows], float64: expected gain (teacher), logit (cross-encoder) or cosine (bi-encoder, encoder)."""
-        if self.spec.kind == "teacher":
-            return self.probabilities(left, right).astype(np.float64) @ np.asarray(self.spec.gains)
-        return self.logits(left, right)[:, 0].astype(np.float64)
+        self.engine = f"transformers {transformers.__version__}, {method}, {self.precision}, texts {self.spec.text_version}"
 
     def logits(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
-        """Raw output [rows, labels], float32; the cosine of the two texts [rows, 1] for models that read them separately, grades apart."""
         if self.decoder:
             return self.decoder.logits(join_pairs(self.tokenizer, left, right, self.spec.max_tokens), self.method)
         if self.spec.reads_jointly():
@@ -102,12 +118,15 @@ class Scorer:
         limit = self.spec.max_tokens
         encoded = encode_rows(self.tokenizer, *texts, max_tokens=limit)
         lengths = np.fromiter(map(len, encoded["input_ids"]), np.int64, rows)
-        use_bf16 = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-        for chosen in token_batches(lengths, self.batch_tokens):
+
+        def read(chosen: np.ndarray) -> None:
             piece = {name: [column[row] for row in chosen] for name, column in encoded.items()}
             batch = self.tokenizer.pad(piece, return_tensors="pt").to(self.device)
-            with use_bf16:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 out[chosen] = forward(batch).float().cpu().numpy()
+
+        with fast_float32():
+            spread(read, token_batches(lengths, self.batch_tokens), self.device)
         return out
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:

@@ -1,0 +1,22 @@
+"""Who computes the scores: transformers, or another runtime that reads the same ids and is held against it."""
+
+from components.score_pairs.config import ScorePairsConfig
+from components.shared.models.scoring import PairScorer, Scorer
+
+
+def open_scorer(config: ScorePairsConfig, model: str) -> PairScorer:
+    """The configured engine with a model folder of this machine.
+
+    Raises:
+        InputError: when the engine is not installed, or cannot run such a model.
+    """
+    if config.engine == "onnx":
+        from components.score_pairs.onnx_engine import OnnxScorer  # noqa: PLC0415 - an optional runtime
+
+        return OnnxScorer(model, batch_tokens=config.batch_tokens, num_threads=config.num_threads)
+    if config.engine == "vllm":
+        from components.score_pairs.vllm_engine import VllmScorer  # noqa: PLC0415
+
+        return VllmScorer(model, precision=config.precision)
+    method = "plain" if config.method == "auto" else config.method
+    return Scorer(model, batch_tokens=config.batch_tokens, precision=config.precision, method=method)

@@ -6,7 +6,7 @@ reads is the last token of each pair, so the last layer computes keys and values
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -97,8 +97,10 @@ def _only_at_the_end(layer: torch.nn.Module, given: tuple[Any, ...], named: dict
     """A pre-hook of the last layer: takes keys and values of all tokens, then lets it go on with the last token of each item."""
     last = _LastLayer(named["pack"])
     named = {**named, "pack": last}
-    with suppress(_KeysAreTakenError):
+    try:
         layer.forward(*given, **named)
+    except _KeysAreTakenError as taken:
+        taken.__traceback__ = None  # its frames hold all activations of the pass
 
     def cut(value: Any) -> Any:
         if isinstance(value, torch.Tensor):

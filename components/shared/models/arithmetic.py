@@ -1,5 +1,6 @@
 """Which numbers a model computes with, and on what."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,6 +10,10 @@ from typing import Any, TypeVar
 import torch
 
 Part = TypeVar("Part")
+
+# torch and oneDNN keep a kernel for every shape that they met, a thousand each by default; packs have ever new shapes and would fill a gigabyte
+for _capacity in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+    os.environ.setdefault(_capacity, "64")
 
 EXACT = 1e-6  # largest error of a float32 product, relative to its longest value; rounding to bf16 errs a thousand times as much
 

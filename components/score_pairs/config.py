@@ -32,8 +32,10 @@ class ScorePairsConfig(StepConfig):
         description="How a decoder reads pairs that share a prefix; 'auto' measures some hundred pairs and keeps the fastest. "
         "Methods differ by rounding, below 0.0001 in fp32.",
     )
-    engine: Literal["transformers", "onnx", "vllm"] = Field(
-        "transformers", description="Who computes: transformers; 'onnx' for encoders that read jointly, 'vllm' for decoders (own image)."
+    engine: Literal["transformers", "onnx", "vllm", "endpoint"] = Field(
+        "transformers",
+        description="Who computes: transformers; 'onnx' for encoders that read jointly, 'vllm' for decoders (own image), 'endpoint' for a "
+        "generative grader that is asked over HTTP.",
     )
     drift_pairs: int = Field(
         0, ge=0, description="Pairs that the reference (transformers, plain, fp32) scores too, to report how far the engine is from it."
@@ -91,7 +93,9 @@ class ScorePairsConfig(StepConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.budget and not self.device_hour_price:
+        if self.engine == "endpoint" and self.drift_pairs:
+            raise ValueError(f"key 'drift_pairs' = {self.drift_pairs}: a grader that is asked over HTTP has no reference here; set 0")
+        if self.budget and not self.device_hour_price and self.engine != "endpoint":
             raise ValueError(f"key 'budget' = {self.budget:g} needs 'device_hour_price', or the cost is not known")
         if self.member >= self.group_workers:
             raise ValueError(f"key 'member' = {self.member} is not below 'group_workers' = {self.group_workers}")

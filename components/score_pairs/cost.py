@@ -9,21 +9,23 @@ from typing import Any
 from components.score_pairs.config import ScorePairsConfig
 from components.shared import shards
 from components.shared.errors import InputError
+from components.shared.models.scoring import PairScorer
 from components.shared.shards import Commit, ShardPlan
 
-SPENT = ("seconds", "tokens", "positions")
+SPENT = ("seconds", "tokens", "positions", "charged")
 
 
 class Meter:
     """Counts what a model computes: `tokens` that are real, `positions` with padding; and the seconds of one device.
 
     It looks at what the backbone is given, so it counts whatever batching, packing or prefix sharing is done; other engines than
-    transformers have no backbone to look at, so there only seconds count.
+    transformers have no backbone to look at, so there only seconds count, and what an endpoint charges.
     """
 
-    def __init__(self, model: Any, share: float, since: float) -> None:
+    def __init__(self, scorer: PairScorer, share: float, since: float) -> None:
         """`share` of a device that this process has; its clock was at `since` when it began to load."""
-        self.share, self.since = share, since
+        self.scorer, self.share, self.since = scorer, share, since
+        self.charged, model = 0.0, scorer.model
         self.tokens = self.positions = 0
         self._lock = threading.Lock()
         if model is not None:
@@ -44,7 +46,8 @@ class Meter:
         """What was spent since it was last read; loading and waiting are part of the seconds."""
         now = time.monotonic()
         spent = {"seconds": (now - self.since) * self.share, "tokens": self.tokens, "positions": self.positions}
-        self.since, self.tokens, self.positions = now, 0, 0
+        spent["charged"] = self.scorer.charged - self.charged
+        self.since, self.tokens, self.positions, self.charged = now, 0, 0, self.scorer.charged
         return spent
 
 
@@ -77,7 +80,7 @@ class Ledger:
         if spent:
             self.pairs += self.sizes.get(shard, 0)
             for name in SPENT:
-                self.total[name] += spent[name]
+                self.total[name] += spent.get(name, 0.0)
 
     def complete(self, commits: Iterable[Commit]) -> None:
         """Take in what other workers committed meanwhile."""
@@ -86,7 +89,7 @@ class Ledger:
                 self.add(one["shard"], one["spent"])
 
     def cost(self) -> float:
-        return self.total["seconds"] / 3600 * self.config.device_hour_price
+        return self.total["seconds"] / 3600 * self.config.device_hour_price + self.total["charged"]
 
     def estimate(self) -> float:
         """Cost of all shards at what a pair has cost so far."""
@@ -117,13 +120,13 @@ class Ledger:
 
     def progress(self, num_left: int) -> str:
         """Pairs per second, time left for `num_left` pairs, and with a price the cost so far and in the end."""
-        cost = f", {self.cost():.4g} of about {self.estimate():.4g} {self.config.currency}" if self.config.device_hour_price else ""
+        cost = f", {self.cost():.4g} of about {self.estimate():.4g} {self.config.currency}" if self.cost() else ""
         return f"{self.rate():.1f} pairs/s, {num_left / max(self.rate(), 1e-9):.0f} s left{cost}"
 
     def metrics(self) -> dict[str, float]:
         """Of all shards, whoever scored them and when."""
         padding = 1 - self.total["tokens"] / self.total["positions"] if self.total["positions"] else 0.0
         found = {"tokens": self.total["tokens"], "padding_share": padding, "device_seconds": self.total["seconds"]}
-        if self.config.device_hour_price:
+        if self.cost():
             found |= {"cost": self.cost(), "cost_per_million_pairs": self.cost() / max(self.pairs, 1) * 1e6}
         return found

@@ -1,6 +1,8 @@
 """Who computes the scores: transformers, or another runtime that reads the same ids and is held against it."""
 
 from components.score_pairs.config import ScorePairsConfig
+from components.shared.errors import InputError
+from components.shared.models import folder
 from components.shared.models.scoring import PairScorer, Scorer
 
 
@@ -10,6 +12,14 @@ def open_scorer(config: ScorePairsConfig, model: str) -> PairScorer:
     Raises:
         InputError: when the engine is not installed, or cannot run such a model.
     """
+    grader = folder.read_spec(folder.fetch(model)).grader
+    if bool(grader) != (config.engine == "endpoint"):
+        remedy = "set endpoint" if grader else "give a folder whose relevance.json has a grader"
+        raise InputError(f"key 'engine' = '{config.engine}': model '{model}' is {'' if grader else 'not '}asked over HTTP; {remedy}")
+    if grader:
+        from components.score_pairs.endpoint_engine import EndpointScorer  # noqa: PLC0415
+
+        return EndpointScorer(model)
     if config.engine == "onnx":
         from components.score_pairs.onnx_engine import OnnxScorer  # noqa: PLC0415 - an optional runtime
 

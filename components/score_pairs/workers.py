@@ -86,7 +86,7 @@ def _in_this_process(job: Job, work: Work, turn: Iterator[int]) -> Iterator[Done
         return
     began = time.monotonic()
     scorer = ShardScorer(job.config, job.places, work)
-    meter = Meter(scorer.scorer.model, 1.0, began)
+    meter = Meter(scorer.scorer, 1.0, began)
     for shard in itertools.chain([first], turn):
         yield _score(job, scorer, meter, shard)
 
@@ -143,7 +143,7 @@ def _serve(theirs: Connection, job: Job, share: float) -> None:
     began = time.monotonic()
     try:
         scorer = ShardScorer(job.config, job.places)
-        meter = Meter(scorer.scorer.model, share, began)
+        meter = Meter(scorer.scorer, share, began)
         while True:
             theirs.send(_score(job, scorer, meter, theirs.recv()))
     except (InputError, TemporaryError) as error:

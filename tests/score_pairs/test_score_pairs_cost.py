@@ -26,7 +26,7 @@ def spent(seconds: float) -> dict[str, float]:
 
 def test_tokens_and_padding_are_what_the_model_was_given(model_folders):
     scorer = Scorer(model_folders["teacher"], batch_tokens=24)
-    meter = Meter(scorer.model, 0.5, 100.0)
+    meter = Meter(scorer, 0.5, 100.0)
     probabilities = scorer.probabilities(["query: red shoes"] * 3, ["title: blue kettle", "title: red running shoes", "title: kettle"])
     assert probabilities.shape == (3, len(GAINS))
     # [CLS] query : red shoes [SEP] title : blue kettle [SEP] = 11, the others 12 and 10; batches of two rows of 12, then one of 10
@@ -38,7 +38,7 @@ def test_tokens_and_padding_are_what_the_model_was_given(model_folders):
 
 def test_a_model_that_reads_apart_computes_each_text_once(model_folders):
     scorer = Scorer(model_folders["bi_encoder"], batch_tokens=10_000)
-    meter = Meter(scorer.model, 1.0, 0.0)
+    meter = Meter(scorer, 1.0, 0.0)
     scorer.scores(["query: red shoes"] * 2, ["title: blue kettle", "title: kettle"])
     # [CLS] query : red shoes [SEP] = 6, once; [CLS] title : blue kettle [SEP] = 6 beside 5
     assert meter.read()["tokens"] == 6 + 6 + 5

@@ -140,7 +140,7 @@ def test_a_meter_counts_a_shared_prefix_once(teacher):
     counted = {}
     for name in decoders.METHODS:
         scorer = Scorer(teacher, method=name)
-        meter = Meter(scorer.model, 1.0, 0.0)
+        meter = Meter(scorer, 1.0, 0.0)
         scorer.probabilities(left, right)
         counted[name] = meter.read()
     pairs = join_pairs(scorer.tokenizer, left, right, scorer.spec.max_tokens)

@@ -40,7 +40,7 @@ class ModelSpec:
 
     `decoder` says that a joint reader looks only backwards: query and item are tokenised apart (`tokens.join_pairs`) and its head reads
     the last token. A teacher with `offsets` (one per grade) reads query and item separately: the logit of grade g is `slope` x g x
-    cosine + offset g.
+    cosine + offset g. A teacher with a `grader` has no weights here, it is asked over HTTP (`score_pairs/endpoint_engine.py`).
     """
 
     kind: str
@@ -52,6 +52,7 @@ class ModelSpec:
     slope: float = 0.0
     offsets: list[float] = field(default_factory=list)
     decoder: bool = False
+    grader: dict[str, Any] = field(default_factory=dict)
 
     def reads_jointly(self) -> bool:
         return self.kind in JOINT_KINDS and not self.offsets
@@ -84,6 +85,8 @@ def check_safe(folder: Path) -> None:
     Raises:
         InputError: naming the file.
     """
+    if (folder / SPEC).is_file() and storage.read_json(str(folder / SPEC)).get("grader"):
+        return  # nothing is loaded from it
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise InputError(f"model folder '{folder}' has no config.json; give a Hugging Face model folder")
@@ -149,6 +152,8 @@ def load_model(folder: Path, spec: ModelSpec, *, dtype: torch.dtype = torch.floa
     that is not the padding id for the last real one, so a decoder must know the tokenizer's (papers.md A.8 shows what happens otherwise).
     """
     settings: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True, "use_safetensors": True, "dtype": dtype}
+    if spec.grader:
+        raise InputError(f"model folder '{folder}' has no weights: its grader is asked over HTTP; score with engine endpoint")
     if not spec.reads_jointly():
         return AutoModel.from_pretrained(folder, **settings)
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=spec.num_labels(), **settings)

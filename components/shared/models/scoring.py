@@ -42,12 +42,17 @@ class PairScorer(ABC):
         spec, digest: of the model folder.
         engine: what computes the scores, for the rows: library, method, number format, version of the texts.
         model: the network, where transformers runs it.
+        charged: what an endpoint has charged so far.
     """
 
     spec: folder.ModelSpec
     digest: str
     engine: str
     model: Any = None
+
+    @property
+    def charged(self) -> float:
+        return 0.0
 
     @abstractmethod
     def logits(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
@@ -77,9 +82,9 @@ class Scorer(PairScorer):
         path = folder.fetch(uri)
         self.spec = folder.read_spec(path)
         self.digest = storage.content_digest(str(path))
-        self.tokenizer = folder.load_tokenizer(path)
         self.device = pick_device()
         self.model = folder.load_model(path, self.spec).to(self.device).eval()
+        self.tokenizer = folder.load_tokenizer(path)
         self.batch_tokens, self.precision, self.method = batch_tokens, resolve_precision(precision), method
         self.decoder: DecoderClassifier | None = None
         if self.spec.decoder and self.spec.reads_jointly():

@@ -11,7 +11,7 @@ import torch
 
 Part = TypeVar("Part")
 
-# torch and oneDNN keep a kernel for every shape that they met, a thousand each; packs have ever new shapes and would fill a gigabyte
+# torch and oneDNN keep a kernel for every shape that they met, a thousand each; packs have ever new shapes, so memory would grow long
 for _capacity in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
     os.environ.setdefault(_capacity, "64")
 

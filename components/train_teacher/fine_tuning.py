@@ -50,10 +50,15 @@ def fine_tune(
     epoch_ends = np.cumsum([len(examples.batches(epoch, config)) for epoch in range(config.num_epochs)]).tolist()
     # grades are best fitted to pairs that training has not pulled apart
     judged = tables.validation if len(tables.validation) else tables.training
-    held_out = HeldOut(judged, tables, spec, tokenizer, config, world=world, device=device)
+    is_looked_at = len(tables.validation) > 0
+    held_out = (
+        HeldOut(judged, tables, spec, tokenizer, config, world=world, device=device)
+        if is_looked_at or config.reading == "separate"
+        else None
+    )
 
     def look(step: int) -> None:
-        if step in epoch_ends and len(tables.validation):
+        if held_out and is_looked_at and step in epoch_ends:
             found = held_out.metrics(trained)
             logger.info("epoch %d of %d: %s", epoch_ends.index(step) + 1, config.num_epochs, found)
             tracker.metrics(found, step=step)
@@ -70,7 +75,7 @@ def fine_tune(
     weights = stepper.tensors() if stepper else None
     if world.rank == 0:
         world.before_export()
-        if isinstance(network, SeparateReader):
+        if held_out and isinstance(network, SeparateReader):
             spec = with_grades(network, spec, held_out)
         export(model, network if weights is None else rebuild(path, spec, config, weights), tokenizer, spec)
     return curve

@@ -18,15 +18,17 @@ def drop_repeated(judgments: pa.Table) -> pa.Table:
     Raises:
         InputError: when a pair has several different labels.
     """
-    distinct = judgments.group_by([*PAIR, "grade"], use_threads=False).aggregate([("split", "first"), ("judged_at", "max")])
-    distinct = distinct.rename_columns({"split_first": "split", "judged_at_max": "judged_at"}).select(judgments.column_names)
+    kept = {name: "max" if name == "judged_at" else "first" for name in judgments.column_names if name not in (*PAIR, "grade")}
+    distinct = judgments.group_by([*PAIR, "grade"], use_threads=False).aggregate(list(kept.items()))
+    distinct = distinct.rename_columns({f"{name}_{how}": name for name, how in kept.items()}).select(judgments.column_names)
     pairs = distinct.group_by(PAIR, use_threads=False).aggregate([([], "count_all"), ("grade", "list")])
     conflicts = pairs.filter(pc.greater(pairs["count_all"], 1)).sort_by([(name, "ascending") for name in PAIR])
     if conflicts.num_rows:
         first = conflicts.slice(0, 1).to_pylist()[0]
         labels = " and ".join(sorted(first["grade_list"]))
         pair = f"query_id '{first['query_id']}', item_id '{first['item_id']}'"
-        raise InputError(f"judgments: {conflicts.num_rows} pairs have several labels, first {pair} with {labels}; keep one label for each")
+        remedy = "keep one label for each, and count what people said in columns that the card names as 'votes'"
+        raise InputError(f"judgments: {conflicts.num_rows} pairs have several labels, first {pair} with {labels}; {remedy}")
     return distinct
 
 
@@ -44,6 +46,28 @@ def grade_labels(labels: pa.ChunkedArray, card: DatasetCard) -> tuple[pa.Chunked
             f"judgments: {len(wrong)} rows have a grade that the card does not list, first {wrong[0].as_py()!r}; listed: {', '.join(known)}"
         )
     return place, pa.array(card.gains(), pa.float64()).take(place)
+
+
+def vote_counts(texts: pa.ChunkedArray, num_grades: int) -> pa.ChunkedArray:
+    """People who gave each grade, worst first, as list<int32>; null stays null.
+
+    Args:
+        texts: counts with spaces or ` > ` between them, as `sources.read_source` joins several columns or a list.
+
+    Raises:
+        InputError: unless there is one whole number per grade, none below 0 and not all 0.
+    """
+    parts = pc.utf8_split_whitespace(pc.replace_substring(texts, ">", " "))
+    fits = pc.equal(pc.list_value_length(parts), num_grades)
+    fits = pc.and_(fits, pc.match_substring_regex(texts, r"^\d{1,9}([ >]+\d{1,9})*$"))
+    fits = pc.and_(fits, pc.match_substring_regex(texts, "[1-9]"))
+    if pc.all(fits).as_py() is False:
+        wrong = texts.filter(pc.invert(fits))
+        raise InputError(
+            f"judgments: {len(wrong)} rows have votes that are not one count for each of {num_grades} grades, first {wrong[0].as_py()!r}; "
+            f"write whole numbers from the worst grade to the best, or leave them all empty"
+        )
+    return pa.chunked_array([chunk.cast(pa.list_(pa.int32())) for chunk in parts.chunks], pa.list_(pa.int32()))
 
 
 def refuse_unknown(judgments: pa.Table, column: str, known: pa.ChunkedArray, table: str) -> None:

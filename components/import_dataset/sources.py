@@ -17,7 +17,7 @@ BLOCK_BYTES = 16 << 20  # a row of NDJSON or CSV must fit
 COLUMNS = {
     "items": (("item_id", "title"), ("brand", "category", "color", "attributes", "description")),
     "queries": (("query_id", "query_text"), ("kind", "split")),
-    "judgments": (("query_id", "item_id", "grade"), ("judged_at", "split")),
+    "judgments": (("query_id", "item_id", "grade"), ("judged_at", "split", "votes")),
 }
 
 

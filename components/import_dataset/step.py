@@ -5,8 +5,8 @@ import pyarrow.compute as pc
 
 from components.import_dataset.cards import follow, resolve_card
 from components.import_dataset.config import ImportDatasetConfig
-from components.import_dataset.judged import days, drop_repeated, grade_labels, refuse_unknown, split_of_queries
-from components.import_dataset.sheets import add_sheets
+from components.import_dataset.judged import days, drop_repeated, grade_labels, refuse_unknown, split_of_queries, vote_counts
+from components.import_dataset.sheets import NOT_TAKEN_IN, add_sheets
 from components.import_dataset.sources import read_source
 from components.shared import storage, text
 from components.shared.card import DatasetCard
@@ -38,7 +38,7 @@ def run(
         raise InputError(f"recipe section 'dataset': train_share + dev_share = {total:g} is above 1; lower one of them")
     resolved = resolve_card(follow(dataset), config.shape)
     raw = {name: read_source(resolved.root, getattr(resolved, name), name) for name in ("items", "queries", "judgments")}
-    num_empty = add_sheets(raw, resolved)
+    left_out = add_sheets(raw, resolved)
     catalogue = read_items(raw["items"])
     asked = read_queries(raw["queries"])
     graded, dropped = read_judgments(raw, resolved, catalogue, asked)
@@ -58,7 +58,7 @@ def run(
     storage.write_json(card, resolved.model_dump(mode="json"))
     tracker.tags({"data.name": resolved.name, "data.snapshot": resolved.snapshot})
     dropped |= {"items.no_id_or_title": len(raw["items"]) - len(catalogue), "queries.no_id_or_text": len(raw["queries"]) - len(asked)}
-    return _report(resolved, raw, catalogue, asked, graded, dropped | {"judgment_sheets.no_grade": num_empty})
+    return _report(resolved, raw, catalogue, asked, graded, dropped | left_out)
 
 
 def read_items(raw: pa.Table) -> pa.Table:
@@ -104,6 +104,7 @@ def read_judgments(raw: dict[str, pa.Table], card: DatasetCard, items: pa.Table,
     ]
     kept = distinct.filter(pc.and_(*there))
     grade, gain = grade_labels(kept["grade"], card)
+    kept = _set(kept, "votes", vote_counts(kept["votes"], len(card.grades)))
     kept = _set(kept, "grade", grade).append_column("gain", gain).sort_by([("query_id", "ascending"), ("item_id", "ascending")])
     if kept.num_rows == 0:
         raise InputError(f"'{card.root}': no judgment is left; every one lacks an id, or is about an item or query without text")
@@ -148,7 +149,7 @@ def _report(
     }
     sizes = {"num_items": len(items), "num_queries": len(queries), "num_judgments": len(judgments)}
     return Report(
-        read=sum(len(table) for table in raw.values()) + dropped["judgment_sheets.no_grade"],
+        read=sum(len(table) for table in raw.values()) + sum(dropped[name] for name in NOT_TAKEN_IN),
         kept=kept,
         dropped={reason: count for reason, count in dropped.items() if count},
         metrics={**sizes, **shares},

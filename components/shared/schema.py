@@ -22,7 +22,7 @@ _time = pa.timestamp("us", tz="UTC")
 
 @dataclass(frozen=True)
 class TableSchema:
-    """One table: `key` columns are never null and together unique; `required` columns are never null."""
+    """One table: `key` columns are never null and together unique; `required` columns are never null; rows may come without `may_lack`."""
 
     name: str
     version: int
@@ -30,6 +30,7 @@ class TableSchema:
     key: tuple[str, ...]
     required: tuple[str, ...] = ()
     allowed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    may_lack: tuple[str, ...] = ()
 
     def check(self, table: pa.Table, *, where: str, unique: bool = True) -> pa.Table:
         """The table with exactly our columns and types.
@@ -37,6 +38,9 @@ class TableSchema:
         Raises:
             InputError: for an absent column, a type that does not fit, a null, a repeated key or a value outside the list.
         """
+        for name in self.may_lack:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(len(table), self.schema.field(name).type))
         absent = [name for name in self.schema.names if name not in table.column_names]
         if absent:
             raise InputError(f"{where}: table '{self.name}' lacks column '{absent[0]}'; it has {', '.join(table.column_names)}")
@@ -79,9 +83,10 @@ def _table(
     key: tuple[str, ...],
     required: tuple[str, ...] = (),
     version: int = 1,
+    may_lack: tuple[str, ...] = (),
     **allowed: tuple[str, ...],
 ) -> TableSchema:
-    return TableSchema(name, version, pa.schema(list(columns.items())), key, required, allowed)
+    return TableSchema(name, version, pa.schema(list(columns.items())), key, required, allowed, may_lack)
 
 
 EVENTS = _table(
@@ -117,8 +122,8 @@ ITEMS = _table(
 JUDGMENTS = _table(
     "judgments",
     {"query_id": _text, "item_id": _text, "grade": pa.int32(), "gain": pa.float64(), "judged_at": pa.date32(),
-     "split": _text},
-    key=("query_id", "item_id"), required=("grade", "gain", "split"), split=SPLITS,
+     "split": _text, "votes": pa.list_(pa.int32())},  # votes: people who gave grade 0, 1, 2, ...
+    key=("query_id", "item_id"), required=("grade", "gain", "split"), version=2, may_lack=("votes",), split=SPLITS,
 )  # fmt: skip
 EVIDENCE = _table(
     "evidence",

@@ -16,6 +16,16 @@ class TrainTeacherConfig(StepConfig):
         "'walmart' = grades folded to 1, 0.5, 0 and cross-entropy on the expected gain.",
     )
     smoothing: float = Field(0.1, ge=0, lt=1, description="Probability that folding 'card' moves to the grades beside the judged one.")
+    loss: Literal["by_folding", "soft_cross_entropy", "binary_cross_entropy"] = Field(
+        "by_folding",
+        description="Loss on the grades: 'soft_cross_entropy' compares distributions over grades, 'binary_cross_entropy' expected gains; "
+        "'by_folding' takes the second for folding 'walmart' and else the first.",
+    )
+    vote_prior: float = Field(
+        1.0,
+        ge=0,
+        description="Where people's votes are known they are the target, and the folded grade counts as so many votes beside them.",
+    )
     balance: float = Field(
         0.0, ge=0, le=1, description="Weight of a grade is its frequency to the power of minus this; 0 weighs all alike."
     )
@@ -72,6 +82,10 @@ class TrainTeacherConfig(StepConfig):
         if self.reading == "separate" and (self.lora_rank or self.distributed()):
             raise ValueError("reading 'separate' trains all weights in one process; set lora_rank 0, num_processes 1 and zero_stage 0")
         return self
+
+    def loss_name(self) -> str:
+        by_folding = "binary_cross_entropy" if self.folding == "walmart" else "soft_cross_entropy"
+        return by_folding if self.loss == "by_folding" else self.loss
 
     def compares_items(self) -> bool:
         """Whether a loss looks at the order of a query's items, so that they must stand together."""

@@ -60,6 +60,9 @@ def read_tables(sources: Sources, config: TrainTeacherConfig) -> Tables:
         raise InputError(
             f"'{sources.judgments}': column 'grade' has {wrong}, the card has grades 0 to {len(card.gains()) - 1}; correct one"
         )
+    lengths = pc.list_value_length(train["votes"])
+    if pc.any(pc.not_equal(lengths, len(card.gains()))).as_py():
+        raise InputError(f"'{sources.judgments}': column 'votes' has {pc.max(lengths)} counts, the card has {len(card.gains())} grades")
     held_out = pc.is_in(train["query_id"], value_set=held_out_queries(train["query_id"], config.validation_share, config.seed))
     neighbors = read_table(sources.neighbors, "neighbors") if config.num_neighbors else None
     return Tables(
@@ -80,6 +83,13 @@ def held_out_queries(query_ids: pa.ChunkedArray, share: float, seed: int) -> pa.
     return pa.array(np.sort(np.random.default_rng(seed).permutation(distinct)[:number]), pa.string())
 
 
+def vote_matrix(votes: pa.ChunkedArray, num_grades: int) -> np.ndarray:
+    """People who gave each grade [pairs, grades], rows of 0 where it is not known; every list has `num_grades` counts."""
+    found = np.zeros((len(votes), num_grades))
+    found[votes.is_valid().to_numpy()] = votes.combine_chunks().flatten().to_numpy().reshape(-1, num_grades)
+    return found
+
+
 def encode(tokenizer: object, left: list[str], right: list[str], spec: ModelSpec, config: TrainTeacherConfig) -> Encoded | EncodedApart:
     """Both texts of each row as the configured network reads them."""
     if config.reading == "separate":
@@ -91,12 +101,13 @@ def encode(tokenizer: object, left: list[str], right: list[str], spec: ModelSpec
 class Examples:
     """Encoded prompts [variants x pairs]: row `p` is pair p as it is, row `pairs + p` the same without neighbors.
 
-    `query` is the number of each pair's query and `grades` its grade [pairs].
+    `query` is the number of each pair's query, `grades` its grade [pairs], and `targets` what its answer should be [pairs, grades].
     """
 
     encoded: Encoded | EncodedApart
     query: np.ndarray
     grades: np.ndarray
+    targets: np.ndarray
     weights: np.ndarray
     num_variants: int
 
@@ -111,7 +122,10 @@ class Examples:
         weights = targets.grade_weights(grades, len(spec.gains), config.balance)[grades]
         encoded = encode(tokenizer, left, right, spec, config)
         query = np.unique(tables.training["query_id"].to_numpy(), return_inverse=True)[1]
-        return Examples(encoded, query, grades, weights, 2 if hidden else 1)
+        smoothing = config.smoothing if config.folding == "card" else 0.0
+        own = targets.grade_targets(len(spec.gains), smoothing)
+        wanted = targets.judged_targets(grades, vote_matrix(tables.training["votes"], len(spec.gains)), own, config.vote_prior)
+        return Examples(encoded, query, grades, wanted, weights, 2 if hidden else 1)
 
     def batches(self, epoch: int, config: TrainTeacherConfig) -> list[np.ndarray]:
         """Rows of `encoded`: each pair once, some without neighbors; a function of (seed, epoch).

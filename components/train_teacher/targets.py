@@ -23,6 +23,18 @@ def grade_targets(num_grades: int, smoothing: float) -> np.ndarray:
     return (1.0 - smoothing) * np.eye(num_grades) + smoothing * shared
 
 
+def judged_targets(grades: np.ndarray, votes: np.ndarray, of_grades: np.ndarray, prior: float) -> np.ndarray:
+    """Target distribution of each pair [pairs, grades]: its votes, where there are any, with `prior` votes for its grade's own target.
+
+    That is the mean of a Dirichlet posterior; without votes the grade's own target is left, whatever the prior.
+
+    Args:
+        grades: [pairs]; votes: people per grade [pairs, grades], rows of 0 where they are not known; of_grades: [grades, grades].
+    """
+    own, totals = of_grades[grades], votes.sum(axis=1, keepdims=True)
+    return np.where(totals > 0, (votes + prior * own) / np.maximum(totals + prior, 1e-12), own)
+
+
 def grade_weights(grades: np.ndarray, num_grades: int, balance: float) -> np.ndarray:
     """Weight of each grade [grades]: frequency ** -balance, scaled so that the mean over the pairs is 1."""
     counts = np.bincount(grades, minlength=num_grades)

@@ -107,6 +107,14 @@ def test_spoiled_judgments(folder, judgments: list[tuple[str, str, str]], words:
     expect_refused(folder(judgments=[dict(zip(("id", "sku", "label"), row, strict=True)) for row in judgments]), *words)
 
 
+@pytest.mark.parametrize("votes", ["3", "1 2 3", "1 -2", "1.5 2", "0 0", "some", "1 99999999999999999999"])
+def test_spoiled_votes(folder, votes: str) -> None:
+    judged = [{"id": "q1", "sku": "1", "label": "bad", "said": "2 1"}, {"id": "q2", "sku": "1", "label": "bad", "said": votes}]
+    data = folder(judgments=judged)
+    (data.root / "dataset.yaml").write_text((data.root / "dataset.yaml").read_text().replace("label}", "label, votes: said}"))
+    expect_refused(data, f"1 rows have votes that are not one count for each of 2 grades, first '{votes}'")
+
+
 def test_repeated_ids(folder) -> None:
     twice = [{"sku": "b", "name": "x", "size": "", "fabric": ""}, {"sku": "b", "name": "y", "size": "", "fabric": ""}]
     expect_refused(

@@ -118,6 +118,25 @@ def test_judged_at_of_the_table_wins_over_the_card(folder, given: object) -> Non
     assert data.rows("judgments", "judged_at") == [(date(2026, 9, 12),), (date(2026, 1, 1),)]
 
 
+VOTES = {
+    "in one list": ("said", {"said": [[3, 0], None, [1, 2]]}),
+    "in a column per grade": ("[nays, yeas]", {"nays": [3, None, 1], "yeas": [0, None, 2]}),
+}
+
+
+@pytest.mark.parametrize("given", VOTES.values(), ids=VOTES)
+@pytest.mark.parametrize("suffix", [".parquet", ".ndjson"])
+def test_votes_are_counts_by_grade_where_the_data_has_them(folder, suffix: str, given: tuple[str, dict[str, list]]) -> None:
+    named, columns = given
+    judged = [
+        {"id": "q1", "sku": sku, "label": "good", **{name: column[row] for name, column in columns.items()}}
+        for row, sku in enumerate(("007", "1", "2"))
+    ]
+    data = folder(suffix, card=CARD_TITLE_ONLY.replace("grade: label", f"grade: label, votes: {named}"), judgments=judged)
+    data.run()
+    assert data.rows("judgments", "item_id", "votes") == [("007", [3, 0]), ("1", None), ("2", [1, 2])]
+
+
 def test_command_line_writes_the_same_tables(folder) -> None:
     data = folder()
     data.run()

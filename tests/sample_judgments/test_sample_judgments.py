@@ -21,6 +21,7 @@ from components.sample_judgments.step import run
 from components.shared import tables
 from components.shared.errors import InputError
 from components.shared.judgment_sheet import COLUMNS, read_sheet, write_sheet
+from components.shared.report import Report
 from components.shared.schema import TABLES
 from components.shared.tracking import NullTracker
 
@@ -120,20 +121,31 @@ def fill(sheet: Path, grades: list[str], delimiter: str = ",") -> Path:
     return sheet
 
 
-@pytest.mark.parametrize("delimiter", [",", ";"])
-def test_grades_come_back_as_judgments(scored, tmp_path, delimiter):
+@pytest.fixture
+def data(scored, tmp_path) -> Path:
+    """A data folder with an empty sheet in it."""
     data = tmp_path / "data"
     (data / "sheets").mkdir(parents=True)
     run(SampleJudgmentsConfig(), **scored, sheet=str(data / "sheets" / "one.csv"), tracker=NullTracker())
-    fill(data / "sheets" / "one.csv", ["good", "bad", "", " good ", "", "", "bad"], delimiter)
     pacsv.write_csv(pa.table({"sku": list(TITLES), "name": list(TITLES.values())}), data / "items.csv")
     pacsv.write_csv(pa.table({"id": ["q1"], "text": ["red shoe"]}), data / "queries.csv")
     pacsv.write_csv(pa.table({"id": ["q1"], "sku": ["i1"], "label": ["good"]}), data / "judgments.csv")
     for name in ("searches", "events"):
         pacsv.write_csv(pa.table({"query_id": ["a"]}), data / f"{name}.csv")
     (data / "dataset.yaml").write_text(CARD)
-    places = {name: str(tmp_path / "out" / name) for name in ("card", "items", "judged_queries", "judgments")}
-    report = import_step.run(ImportDatasetConfig(train_share=1e-9, dev_share=1e-9), dataset=str(data), tracker=NullTracker(), **places)
+    return data
+
+
+def imported(data: Path) -> tuple[dict[str, str], Report]:
+    places = {name: str(data.parent / "out" / name) for name in ("card", "items", "judged_queries", "judgments")}
+    settings = ImportDatasetConfig(train_share=1e-9, dev_share=1e-9)
+    return places, import_step.run(settings, dataset=str(data), tracker=NullTracker(), **places)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_grades_come_back_as_judgments(data, delimiter):
+    fill(data / "sheets" / "one.csv", ["good", "bad", "", " good ", "", "", "bad"], delimiter)
+    places, report = imported(data)
     rows = tables.read_table(places["judgments"], "judgments").to_pylist()
     found = {(row["query_id"], row["item_id"]): (row["grade"], row["split"], str(row["judged_at"])) for row in rows}
     # q1 is in the folder, so its split is hashed (all test here); q2 and q3 come from the sheet
@@ -148,6 +160,23 @@ def test_grades_come_back_as_judgments(scored, tmp_path, delimiter):
         "q3": "boot",
     }
     assert report.dropped["judgment_sheets.no_grade"] == 3
+    assert {row["votes"] for row in rows} == {None}
+
+
+def test_several_people_are_votes(data):
+    said = {"one": ["good", "bad", "good"], "two": ["bad", "bad", ""], "three": ["bad", "good", "good"]}
+    empty = (data / "sheets" / "one.csv").read_bytes()
+    for name, grades in said.items():
+        (data / "sheets" / f"{name}.csv").write_bytes(empty)
+        fill(data / "sheets" / f"{name}.csv", [*grades, "good" if name == "one" else ""])
+    order = [(row["query_id"], row["item_id"].lstrip("'")) for row in rows_of(data / "sheets" / "one.csv")]
+    places, report = imported(data)
+    rows = tables.read_table(places["judgments"], "judgments").to_pylist()
+    found = {(row["query_id"], row["item_id"]): (row["grade"], row["votes"]) for row in rows}
+    assert [found[one] for one in order[:4]] == [(0, [2, 1]), (0, [2, 1]), (1, [0, 2]), (1, None)]
+    # 9 grades of 4 pairs: 5 rows were joined to others
+    assert report.dropped["judgment_sheets.joined_as_votes"] == 9 - 4
+    assert report.read == report.kept + sum(report.dropped.values())
 
 
 @pytest.mark.parametrize(

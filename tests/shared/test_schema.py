@@ -42,6 +42,11 @@ def test_absent_column_is_named_with_those_present():
         JUDGMENTS.check(judgments().drop_columns(["grade"]), where="here")
 
 
+def test_judgments_come_with_or_without_votes():
+    assert JUDGMENTS.check(judgments(), where="here")["votes"].to_pylist() == [None, None]
+    assert JUDGMENTS.check(judgments(votes=[[2, 1], None]), where="here")["votes"].to_pylist() == [[2, 1], None]
+
+
 def test_keys_may_go_unchecked():
     assert len(JUDGMENTS.check(judgments(item_id=["i1", "i1"]), where="here", unique=False)) == 2
 

@@ -1,6 +1,7 @@
 """What the teacher is shown: which pairs, which texts, which share of a batch."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from components.shared.errors import InputError
 from components.shared.models import folder
+from components.shared.tables import read_table, write_table
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Examples, Sources, Tables, held_out_queries, identity_of, read_tables
 from components.train_teacher.fine_tuning import teacher_spec
@@ -101,6 +104,38 @@ def test_the_objective_of_equal_logits_is_known(examples: Examples) -> None:
         gains = [0.0, 0.5, 1.0]
         objective = Objective(examples, gains, CONFIG.model_copy(update={"folding": folding}), torch.device("cpu"))
         assert float(objective(Constant([0.0, 0.0, 0.0]), batch)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_loss_is_named_and_votes_are_its_target(examples: Examples) -> None:
+    # logits (0, 0, ln 2): probabilities 1/4, 1/4, 1/2, expected gain .625; votes 1:1 of the outer grades
+    voted = replace(examples, targets=np.tile([0.5, 0.0, 0.5], (108, 1)))
+    expected = {"soft_cross_entropy": 0.5 * np.log(4) + 0.5 * np.log(2), "binary_cross_entropy": -0.5 * np.log(0.625 * 0.375)}
+    for name, value in expected.items():
+        objective = Objective(voted, [0.0, 0.5, 1.0], CONFIG.model_copy(update={"loss": name}), torch.device("cpu"))
+        assert float(objective(Constant([0.0, 0.0, np.log(2.0)]), np.arange(20))) == pytest.approx(value, abs=1e-6)
+    assert TrainTeacherConfig(folding="walmart").loss_name() == "binary_cross_entropy"
+    assert TrainTeacherConfig(folding="walmart", loss="soft_cross_entropy").loss_name() == "soft_cross_entropy"
+
+
+def with_votes(shop: dict[str, str], place: Path, votes: list[list[int] | None]) -> Sources:
+    judgments = read_table(shop["judgments"], "judgments")
+    column = pa.array(votes + [None] * (len(judgments) - len(votes)), pa.list_(pa.int32()))
+    write_table(str(place), "judgments", judgments.set_column(judgments.column_names.index("votes"), "votes", column))
+    return Sources(**{**shop, "judgments": str(place)})
+
+
+def test_votes_of_the_table_reach_the_targets(shop: dict[str, str], tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"validation_share": 0.0, "folding": "grades", "vote_prior": 1.0})
+    tables = read_tables(with_votes(shop, tmp_path / "j", [None, [1, 2, 0]]), config)
+    path = folder.fetch(shop["encoder"])
+    found = Examples.of(tables, teacher_spec(path, config, tables.card.gains()), folder.load_tokenizer(path), config).targets
+    assert found[0].tolist() == [0.0, 0.0, 1.0]  # q0, i0 is good
+    np.testing.assert_allclose(found[1], [0.25, 0.75, 0.0])  # q0, i1 is fair: 1, 2 + 1, 0 of 4
+
+
+def test_votes_on_another_scale_are_refused(shop: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="column 'votes' has 4 counts, the card has 3 grades"):
+        read_tables(with_votes(shop, tmp_path / "j", [[1, 2, 0], [1, 2, 0, 0]]), CONFIG)
 
 
 class Answers(torch.nn.Module):

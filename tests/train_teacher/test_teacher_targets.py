@@ -13,6 +13,7 @@ from components.train_teacher.targets import (
     folded_gains,
     grade_targets,
     grade_weights,
+    judged_targets,
     soft_cross_entropy,
 )
 
@@ -22,6 +23,14 @@ def test_smoothed_targets_go_to_the_grades_beside() -> None:
     expected = [[0.8, 0.2, 0.0], [0.1, 0.8, 0.1], [0.0, 0.2, 0.8]]
     np.testing.assert_allclose(grade_targets(3, 0.2), expected)
     np.testing.assert_array_equal(grade_targets(4, 0.0), np.eye(4))
+
+
+def test_votes_are_the_target_beside_a_few_for_the_grade() -> None:
+    # grade 1 smoothed is (.1, .8, .1); votes 3, 1, 0 with a prior of 2: (3.2, 2.6, .2) / 6; no votes leave the grade's own target
+    found = judged_targets(np.array([1, 1]), np.array([[3, 1, 0], [0, 0, 0]]), grade_targets(3, 0.2), 2.0)
+    np.testing.assert_allclose(found, [[3.2 / 6, 2.6 / 6, 0.2 / 6], [0.1, 0.8, 0.1]])
+    only_votes = judged_targets(np.array([1, 1]), np.array([[3, 1, 0], [0, 0, 0]]), np.eye(3), 0.0)
+    np.testing.assert_allclose(only_votes, [[0.75, 0.25, 0.0], [0.0, 1.0, 0.0]])
 
 
 def test_soft_cross_entropy_by_hand() -> None:

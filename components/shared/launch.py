@@ -1,7 +1,8 @@
 """Several training processes on this machine, started by torchrun and ended together.
 
-torchrun (not the `deepspeed` launcher, which wants ssh and MPI) is also what Kubeflow's TrainJob starts, so the module that runs here
-is the one that runs on many nodes.
+torchrun (not the `deepspeed` launcher, which wants ssh and MPI) is also what Kubeflow's TrainJob starts (`launch_trainjob.py`), so the
+module that runs here is the one that runs on many nodes. torchrun looks at its processes ten times a second; when one has died it ends
+the others, and what does not end within 30 s is killed.
 """
 
 import ctypes
@@ -14,7 +15,9 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
+from components.shared import storage
 from components.shared.errors import EXIT_INPUT, EXIT_TEMPORARY, InputError, TemporaryError
 
 logger = logging.getLogger(__name__)
@@ -51,12 +54,14 @@ def launch(
     num_processes: int,
     folder: Path,
     timeout_s: float,
+    num_nodes: int = 1,
     accelerator: bool = False,
     on_wait: Callable[[], None] | None = None,
 ) -> None:
-    """Run `python -m module arguments` in `num_processes` processes and wait; if one dies all are ended.
+    """Run `python -m module arguments` in `num_nodes` times `num_processes` processes and wait; if one dies all are ended.
 
     Args:
+        num_nodes: several rehearse on this machine what runs on so many others: each is a torchrun of its own.
         folder: gets `processes.log` (all output) and, from a process that refuses its input, `error.txt`.
         on_wait: called about twice a second while waiting.
 
@@ -65,37 +70,56 @@ def launch(
         TemporaryError: when a process died otherwise or time ran out; with the last lines of the log.
     """
     log = folder / "processes.log"
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nnodes", "1", "--nproc-per-node", str(num_processes),
-        "--master-addr", "127.0.0.1", "--master-port", str(free_port()), "-m", module, *arguments,
+    agent = [
+        sys.executable, "-m", "torch.distributed.run", "--nnodes", str(num_nodes), "--nproc-per-node", str(num_processes),
+        "--master-addr", "127.0.0.1", "--master-port", str(free_port()),
     ]  # fmt: skip
-    logger.info("starting %d processes of %s; output in %s", num_processes, module, log)
+    logger.info("starting %d processes of %s; output in %s", num_nodes * num_processes, module, log)
+    environ = environment(num_nodes * num_processes, accelerator=accelerator)
+    started: list[subprocess.Popen[bytes]] = []
     with log.open("ab") as output:
-        started = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None, env=environment(num_processes, accelerator=accelerator),
-        )  # fmt: skip
         try:
+            for node in range(num_nodes):
+                started.append(_start([*agent, "--node-rank", str(node), "-m", module, *arguments], output, environ))
             _wait(started, time.monotonic() + timeout_s, on_wait)
         except subprocess.TimeoutExpired:
             raise TemporaryError(f"{module} did not end within {timeout_s:g} s and was stopped; see {log}: {_tail(log)}") from None
         finally:
-            end_group(started)
-    if started.returncode:
-        _explain(module, started.returncode, folder, log)
+            code = next((one.returncode for one in started if one.poll()), 0)
+            for one in started:
+                end_group(one)
+    if code:
+        _explain(module, code, folder, log)
 
 
-def refuse(folder: Path, error: InputError | TemporaryError) -> int:
-    """For a launched process: leave the reason where `launch` looks for it; returns the exit code to end with."""
+def _start(command: list[str], output: BinaryIO, environ: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True, env=environ,
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+    )  # fmt: skip
+
+
+def refuse(place: str | Path, error: InputError | TemporaryError) -> int:
+    """For a launched process: leave the reason in the folder where its launcher looks for it; returns the exit code to end with."""
     code = EXIT_INPUT if isinstance(error, InputError) else EXIT_TEMPORARY
-    (folder / ERROR_FILE).write_text(f"{code} {error}", encoding="utf-8")
+    storage.write_bytes(storage.join(str(place), ERROR_FILE), f"{code} {error}".encode())
     return code
 
 
-def _wait(started: subprocess.Popen[bytes], deadline: float, on_wait: Callable[[], None] | None) -> None:
-    while started.poll() is None:
+def reason_of(place: str | Path) -> InputError | TemporaryError | None:
+    """The reason that a process left; None where none did."""
+    file = storage.join(str(place), ERROR_FILE)
+    if not storage.exists(file):
+        return None
+    number, _, message = storage.read_bytes(file).decode().partition(" ")
+    return InputError(message) if int(number) == EXIT_INPUT else TemporaryError(message)
+
+
+def _wait(started: list[subprocess.Popen[bytes]], deadline: float, on_wait: Callable[[], None] | None) -> None:
+    """Until all have ended, or one has ended badly."""
+    while any(one.poll() is None for one in started) and not any(one.returncode for one in started):
         if time.monotonic() > deadline:
-            raise subprocess.TimeoutExpired(started.args, 0)
+            raise subprocess.TimeoutExpired(started[0].args, 0)
         time.sleep(POLL_S)
         if on_wait:
             on_wait()
@@ -124,14 +148,14 @@ def _die_with_parent() -> None:
 
 
 def _explain(module: str, code: int, folder: Path, log: Path) -> None:
-    reason = folder / ERROR_FILE
-    if reason.is_file():
-        number, _, message = reason.read_text(encoding="utf-8").partition(" ")
-        raise InputError(message) if int(number) == EXIT_INPUT else TemporaryError(message)
-    raise TemporaryError(f"a process of {module} died (torchrun exit code {code}); see {log}: {_tail(log)}")
+    raise reason_of(folder) or TemporaryError(f"a process of {module} died (torchrun exit code {code}); see {log}: {_tail(log)}")
 
 
-def _tail(log: Path, num_chars: int = 600) -> str:
-    text = log.read_text(encoding="utf-8", errors="replace")
+def _tail(log: Path) -> str:
+    return last_words(log.read_text(encoding="utf-8", errors="replace"))
+
+
+def last_words(text: str, num_chars: int = 600) -> str:
+    """What a log says last of an error; its end where it names none."""
     telling = [line.strip() for line in text.splitlines() if "Error" in line and "ChildFailedError" not in line]
     return " | ".join(telling[-3:])[-num_chars:] or text[-num_chars:].replace("\n", " | ")

@@ -7,28 +7,28 @@ helper tasks instead (`pipelines/fan_out.py`).
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from kubernetes import client, config
+from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from components.shared.errors import EXIT_INPUT, InputError, TemporaryError
+from components.shared.errors import EXIT_INPUT
+from components.shared.launch_cluster import QUEUE_LABEL, Cluster, environment_of, main_container, shared_memory
 
 logger = logging.getLogger(__name__)
 
-NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-MAIN = "main"  # the container in which Argo runs a task
 RETRIES_PER_INDEX = 5  # preemptions included
 KEPT = ("image", "imagePullPolicy", "envFrom", "resources", "securityContext")  # of the task's container
 KEPT_OF_POD = ("serviceAccountName", "imagePullSecrets", "nodeSelector", "tolerations", "securityContext", "priorityClassName")
-INTERNAL = ("ARGO_", "KFP_", "ML_PIPELINE", "RELEVANCE_LAST_STEP")  # variables of the task that mean nothing to a helper
+OUTSIDE = "no helpers can be started; set group_workers to 1 and use num_workers"
+REMEDY = (
+    "let the task's account get pods and create, get and delete jobs (infra/base/access.yaml), compile with helper tasks, or set "
+    "group_workers to 1"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,31 +63,23 @@ def helping(helpers: Helpers) -> Iterator[None]:
         InputError: outside a cluster, or when the account may not do this.
         TemporaryError: when the API server does not answer.
     """
-    namespace = _namespace()
-    jobs, pods = client.BatchV1Api(), client.CoreV1Api()
-    # a host name is the pod's name cut to 63 letters, so kfp's own word comes first
-    name = os.environ.get("KFP_POD_NAME") or os.environ.get("HOSTNAME", "")
-    own: Any = client.ApiClient().sanitize_for_serialization(_asked(lambda: pods.read_namespaced_pod(name, namespace), namespace))
-    body = job_of(helpers, own)
-    _create_or_adopt(jobs, namespace, body)
+    cluster = Cluster.of_this_task(OUTSIDE, REMEDY)
+    _create_or_adopt(cluster, job_of(helpers, cluster.own_pod()))
     try:
         yield
     finally:
-        _take_away(jobs, namespace, helpers.name())
+        _take_away(cluster.namespace, helpers.name())
 
 
 def job_of(helpers: Helpers, pod: dict[str, Any]) -> dict[str, Any]:
     """The Job, as batch/v1 JSON, from the task's own pod."""
-    spec = pod["spec"]
-    main = next((one for one in spec["containers"] if one["name"] == MAIN), spec["containers"][0])
-    memory = [one for one in spec.get("volumes", []) if "emptyDir" in one and one["emptyDir"].get("medium") == "Memory"]
-    mounts = [one for one in main.get("volumeMounts", []) if one["name"] in {volume["name"] for volume in memory}]
+    spec, main = pod["spec"], main_container(pod)
+    memory, mounts = shared_memory(pod)
     container = {
         "name": "helper",
         **{name: main[name] for name in KEPT if name in main},
         "command": helpers.command,
-        "env": [one for one in main.get("env", []) if not one["name"].startswith(INTERNAL)]
-        + [{"name": name, "value": value} for name, value in helpers.environment.items()],
+        "env": environment_of(pod) + [{"name": name, "value": value} for name, value in helpers.environment.items()],
         "volumeMounts": mounts,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
@@ -121,46 +113,18 @@ def job_of(helpers: Helpers, pod: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _namespace() -> str:
-    """Log in as this pod, or by KUBECONFIG where that is set."""
-    file = os.environ.get("KUBECONFIG", "")
-    try:
-        config.load_kube_config(file) if file else config.load_incluster_config()
-    except config.ConfigException:
-        raise InputError(
-            "this is no task on Kubernetes, so no helpers can be started; set group_workers to 1 and use num_workers"
-        ) from None
-    return config.list_kube_config_contexts(file)[1]["context"]["namespace"] if file else NAMESPACE_FILE.read_text().strip()
-
-
-def _asked(action: Any, namespace: str) -> Any:
-    """The answer of the API server; 409 is left to the caller."""
-    try:
-        return action()
-    except ApiException as error:
-        if error.status == 409:
-            raise
-        if error.status == 429 or (error.status or 500) >= 500:
-            raise TemporaryError(f"Kubernetes answers {error.status} {error.reason}; try again") from error
-        raise InputError(
-            f"Kubernetes refuses with {error.status} {error.reason} in namespace '{namespace}'; let the task's account get pods and "
-            "create, get and delete jobs (infra/base/access.yaml), compile with helper tasks, or set group_workers to 1"
-        ) from error
-    except HTTPError as error:
-        raise TemporaryError(f"Kubernetes does not answer ({error}); try again") from error
-
-
-def _create_or_adopt(jobs: client.BatchV1Api, namespace: str, body: dict[str, Any]) -> None:
+def _create_or_adopt(cluster: Cluster, body: dict[str, Any]) -> None:
     name = body["metadata"]["name"]
     try:
-        _asked(lambda: jobs.create_namespaced_job(namespace, body), namespace)
+        cluster.ask(lambda: client.BatchV1Api().create_namespaced_job(cluster.namespace, body))
         logger.info("started %d helpers, job %s", body["spec"]["completions"], name)
     except ApiException:
         logger.info("job %s is there already: its helpers go on", name)
 
 
-def _take_away(jobs: client.BatchV1Api, namespace: str, name: str) -> None:
+def _take_away(namespace: str, name: str) -> None:
     """Trouble here must not undo work that is done: the Job ends by itself, or with its task."""
+    jobs = client.BatchV1Api()
     try:
         status: Any = jobs.read_namespaced_job(name, namespace)
         failed = [one.message for one in status.status.conditions or [] if one.type == "Failed"]

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from components.shared.config import StepConfig
+from components.shared.config import NOT_SHAPING, StepConfig
 
 
 class TrainTeacherConfig(StepConfig):
@@ -58,17 +58,53 @@ class TrainTeacherConfig(StepConfig):
     lora_rank: int = Field(0, ge=0, description="Rank of LoRA adapters on all linear layers, merged when saved; 0 trains all weights.")
     freeze_backbone: bool = Field(False, description="Train the head alone: a quick baseline for a backbone that embeds well already.")
     activation_checkpointing: bool = Field(False, description="Compute activations twice to hold fewer of them in memory.")
-    num_processes: int = Field(1, ge=1, description="Processes on this machine; more than one trains with DeepSpeed.")
-    zero_stage: int = Field(0, ge=0, le=3, description="DeepSpeed ZeRO stage; 0 with several processes is 1.")
-    timeout_s: int = Field(86_400, ge=1, description="Longest that training on several processes may take, in seconds.")
-    checkpoint_steps: int = Field(200, ge=0, description="Steps between checkpoints; 0 writes none.")
-    log_steps: int = Field(10, ge=1, description="Steps between two points of the loss curve.")
+    num_nodes: int = Field(
+        1,
+        ge=1,
+        description="Machines that train together; where launcher is 'local', this one stands for all of them.",
+        json_schema_extra=NOT_SHAPING,
+    )
+    num_processes: int = Field(
+        1, ge=1, description="Processes on each node; more than one in all trains with DeepSpeed.", json_schema_extra=NOT_SHAPING
+    )
+    zero_stage: int = Field(
+        0, ge=0, le=3, description="DeepSpeed ZeRO stage; 0 with several processes is 1.", json_schema_extra=NOT_SHAPING
+    )
+    launcher: Literal["local", "trainjob"] = Field(
+        "local",
+        description="Where processes run: 'local' = on this machine, 'trainjob' = in pods of a Kubeflow TrainJob.",
+        json_schema_extra=NOT_SHAPING,
+    )
+    resources_per_node: dict[str, str] = Field(
+        {"cpu": "32", "memory": "256Gi", "nvidia.com/gpu": "8"},
+        description="What each pod of a TrainJob gets, in Kubernetes' quantities.",
+        json_schema_extra=NOT_SHAPING,
+    )
+    runtime: str = Field(
+        "torch-distributed",
+        pattern=r"^(TrainingRuntime/)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+        description="ClusterTrainingRuntime of a TrainJob, whose pods get this task's account, tolerations and shared memory; or "
+        "'TrainingRuntime/<name>', one of the namespace, which says these itself.",
+        json_schema_extra=NOT_SHAPING,
+    )
+    trainer_version: Literal["auto", "2.0", "2.1", "2.2"] = Field(
+        "auto", description="Kubeflow Trainer's release, '2.2' for later ones too; 'auto' asks the cluster.", json_schema_extra=NOT_SHAPING
+    )
+    queue: str = Field(
+        "", description="Kueue's local queue that a TrainJob waits in; empty starts its pods at once.", json_schema_extra=NOT_SHAPING
+    )
+    timeout_s: int = Field(
+        86_400, ge=1, description="Longest that training on several processes may take, in seconds.", json_schema_extra=NOT_SHAPING
+    )
+    checkpoint_steps: int = Field(200, ge=0, description="Steps between checkpoints; 0 writes none.", json_schema_extra=NOT_SHAPING)
+    log_steps: int = Field(10, ge=1, description="Steps between two points of the loss curve.", json_schema_extra=NOT_SHAPING)
     seed: int = Field(7, ge=0, description="Seed of everything random.")
 
     @model_validator(mode="after")
     def _batches_reach_all(self) -> Self:
-        if self.batch_size and self.batch_size < self.num_processes:
-            raise ValueError(f"batch_size {self.batch_size} is smaller than num_processes {self.num_processes}")
+        if self.batch_size and self.batch_size < self.world_size():
+            which = "num_processes" if self.num_nodes == 1 else "num_nodes x num_processes ="
+            raise ValueError(f"batch_size {self.batch_size} is smaller than {which} {self.world_size()}")
         return self
 
     @model_validator(mode="after")
@@ -80,7 +116,9 @@ class TrainTeacherConfig(StepConfig):
     @model_validator(mode="after")
     def _separate_is_plain(self) -> Self:
         if self.reading == "separate" and (self.lora_rank or self.distributed()):
-            raise ValueError("reading 'separate' trains all weights in one process; set lora_rank 0, num_processes 1 and zero_stage 0")
+            raise ValueError(
+                "reading 'separate' trains all weights in one process; set lora_rank 0, num_nodes and num_processes 1, zero_stage 0 and launcher 'local'"
+            )
         return self
 
     def loss_name(self) -> str:
@@ -91,5 +129,10 @@ class TrainTeacherConfig(StepConfig):
         """Whether a loss looks at the order of a query's items, so that they must stand together."""
         return self.ranking_weight > 0 or self.reading == "separate"
 
+    def world_size(self) -> int:
+        """Processes on all nodes."""
+        return self.num_nodes * self.num_processes
+
     def distributed(self) -> bool:
-        return self.num_processes > 1 or self.zero_stage > 0
+        """Whether training runs in processes of its own, with DeepSpeed."""
+        return self.world_size() > 1 or self.zero_stage > 0 or self.launcher == "trainjob"

@@ -104,7 +104,7 @@ def estimate(shape: Shape, config: TrainTeacherConfig, *, num_tokens: float, mea
     """
     half = resolve_precision(config.precision) == "bf16"
     number, frozen = (2 if half else 4), shape.parameters - shape.trained
-    devices, stage = config.num_processes, max(1, config.zero_stage)
+    devices, stage = config.world_size(), max(1, config.zero_stage)
     share = [1.0] * 3
     if config.distributed():
         share = [1 / devices if stage >= at else 1.0 for at in (1, 2, 3)]  # optimizer state, gradients, weights

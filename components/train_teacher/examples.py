@@ -154,6 +154,5 @@ class Examples:
 
 def identity_of(sources: Sources, config: TrainTeacherConfig) -> str:
     """Names the training that a checkpoint belongs to: everything that shapes the loss curve, nothing about where it runs."""
-    elsewhere = {"num_processes", "zero_stage", "timeout_s", "checkpoint_steps", "log_steps"}
     content = [storage.listing_digest(uri) for uri in vars(sources).values() if uri]
-    return storage.to_json([config.model_dump(mode="json", exclude=elsewhere), content]).decode()
+    return storage.to_json([config.shaping(), content]).decode()

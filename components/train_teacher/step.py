@@ -1,25 +1,21 @@
 """Train the teacher on human judgments and behavior neighbors; report on training queries that were held out."""
 
-import json
 import logging
-import tempfile
-from pathlib import Path
 
 import torch
 
 from components.shared import storage
-from components.shared.launch import launch
 from components.shared.models import folder
 from components.shared.models.arithmetic import resolve_precision
 from components.shared.report import Report
 from components.shared.tables import Manifest
 from components.shared.tracking import Tracker
-from components.shared.training import Curve
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources, Tables, read_tables
 from components.train_teacher.figures import calibration_plot, curve_plot
 from components.train_teacher.fine_tuning import fine_tune, out_of_memory
 from components.train_teacher.network import teacher_spec
+from components.train_teacher.processes import Outcome, train_on_many
 from components.train_teacher.validation import validate
 from components.train_teacher.world import World
 
@@ -57,10 +53,10 @@ def run(
     if not judgments.endswith(".parquet"):
         tracker.dataset("judgments", judgments, Manifest.read(judgments).digest, len(tables.training) + len(tables.validation))
     if config.distributed():
-        curve = _train_on_many(config, sources, model, tracker)
+        outcome = train_on_many(config, sources, model, tracker)
     else:
-        curve = _train_here(config, sources, model, tracker, tables)
-    validation = validate(model, tables, resolve_precision(config.precision))
+        outcome = _train_here(config, sources, model, tracker, tables)
+    curve, validation = outcome.curve, outcome.validation
     metrics = {**curve.metrics(), **validation.metrics}
     pictures = {PLOT: curve_plot(curve), **({CALIBRATION_PLOT: calibration_plot(validation.bins)} if validation.bins else {})}
     for name, content in pictures.items():
@@ -72,9 +68,10 @@ def run(
     return _report(tables, metrics, config)
 
 
-def _train_here(config: TrainTeacherConfig, sources: Sources, model: str, tracker: Tracker, tables: Tables) -> Curve:
+def _train_here(config: TrainTeacherConfig, sources: Sources, model: str, tracker: Tracker, tables: Tables) -> Outcome:
     try:
-        return fine_tune(config, sources, model, tracker, World(), tables)
+        curve = fine_tune(config, sources, model, tracker, World(), tables)
+        return Outcome(curve, validate(model, tables, resolve_precision(config.precision)))
     except torch.OutOfMemoryError as error:
         raise out_of_memory(error) from None
 
@@ -82,34 +79,5 @@ def _train_here(config: TrainTeacherConfig, sources: Sources, model: str, tracke
 def _report(tables: Tables, metrics: dict[str, float], config: TrainTeacherConfig) -> Report:
     training, held_out = len(tables.training), len(tables.validation)
     dropped = {"held_out_for_validation": held_out, "other_split": tables.num_other_split}
-    notes = {"precision": resolve_precision(config.precision), "processes": str(config.num_processes)}
+    notes = {"precision": resolve_precision(config.precision), "processes": str(config.world_size())}
     return Report(read=training + sum(dropped.values()), kept=training, dropped=dropped, metrics=metrics, notes=notes)
-
-
-def _train_on_many(config: TrainTeacherConfig, sources: Sources, model: str, tracker: Tracker) -> Curve:
-    """Train in processes of their own and pass their metrics on while they work."""
-    with tempfile.TemporaryDirectory(prefix="teacher-") as name:
-        place = Path(name)
-        job = {"config": config.model_dump(mode="json"), "sources": vars(sources), "model": model}
-        (place / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        told = 0
-
-        def tell() -> None:
-            nonlocal told
-            file = place / "metrics.jsonl"
-            lines = [line for line in file.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")] if file.is_file() else []
-            for line in lines[told:]:
-                point = json.loads(line)
-                tracker.metrics(point["values"], step=point["step"])
-            told = len(lines)
-
-        try:
-            launch(
-                "components.train_teacher.trainer", ["--job", str(place / "job.json")], num_processes=config.num_processes,
-                folder=place, timeout_s=config.timeout_s, accelerator=torch.cuda.is_available(), on_wait=tell,
-            )  # fmt: skip
-        finally:
-            log = place / "processes.log"
-            if log.is_file():
-                storage.write_bytes(storage.normalise(model) + "-processes.log", log.read_bytes())
-        return Curve(**json.loads((place / "curve.json").read_text("utf-8")))

@@ -5,13 +5,11 @@ one process, so a run may go on with another number of processes.
 """
 
 import argparse
-import json
 import logging
 import math
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import deepspeed
@@ -29,14 +27,17 @@ from deepspeed.utils import (
 from deepspeed.utils.mixed_precision_linkage import lazy_init_hp_params_optimizer_state
 from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
+from components.shared import storage
 from components.shared.errors import InputError, TemporaryError
 from components.shared.launch import refuse
 from components.shared.models.arithmetic import resolve_precision
 from components.shared.tracking import NullTracker
 from components.shared.training import decay_groups
 from components.train_teacher.config import TrainTeacherConfig
-from components.train_teacher.examples import Sources
+from components.train_teacher.examples import Sources, read_tables
 from components.train_teacher.fine_tuning import fine_tune, out_of_memory
+from components.train_teacher.processes import LineTracker, Outcome
+from components.train_teacher.validation import validate
 from components.train_teacher.world import World
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -126,20 +127,8 @@ class ZeroStepper:
                 safe_set_local_optimizer_state(value, part, key)
 
 
-class LineTracker(NullTracker):
-    """Writes metrics as JSON lines, which the process that launched us passes on while we train."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        super().metrics(values, step)
-        with self.file.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps({"values": dict(values), "step": step}) + "\n")
-
-
-def train(folder: Path, job: dict[str, Any]) -> None:
-    """Train in a world that torchrun has set up; the first process writes the model and `curve.json`."""
+def train(place: str, job: dict[str, Any]) -> None:
+    """Train in a world that torchrun has set up; the first process writes the model, looks at it, and leaves the outcome in `place`."""
     config = TrainTeacherConfig.from_mapping(job["config"], section="teacher")
     # without this DeepSpeed compiles a communication kernel on CPU, and ends where there is no compiler
     ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -157,7 +146,7 @@ def train(folder: Path, job: dict[str, Any]) -> None:
         engine, *_ = deepspeed.initialize(model=network, optimizer=optimizer, config=settings)
         return engine, ZeroStepper(engine, named, max(1, config.zero_stage))
 
-    tracker = LineTracker(folder / "metrics.jsonl") if rank == 0 else NullTracker()
+    told = LineTracker(place) if rank == 0 else None
 
     def gather(one: Any) -> list[Any]:
         every: list[Any] = [None] * size
@@ -165,25 +154,31 @@ def train(folder: Path, job: dict[str, Any]) -> None:
         return every
 
     world = World(rank, size, device, wrap, unset_hf_deepspeed_config, gather)
-    curve = fine_tune(config, Sources(**job["sources"]), job["model"], tracker, world)
+    sources = Sources(**job["sources"])
+    try:
+        curve = fine_tune(config, sources, job["model"], told or NullTracker(), world)
+    finally:
+        if told:
+            told.write()
     del partitioned
-    if rank == 0:
-        (folder / "curve.json").write_text(json.dumps(vars(curve)), encoding="utf-8")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+    if rank == 0:  # here and not in the task that launched us, which may have no GPU
+        Outcome(curve, validate(job["model"], read_tables(sources, config), resolve_precision(config.precision))).write(place)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="components.train_teacher.trainer", description=__doc__)
-    parser.add_argument("--job", type=Path, required=True, help="JSON file with config, sources and model")
-    file = parser.parse_args().job
+    parser.add_argument("--job", required=True, metavar="URI", help="JSON file with config, sources and model")
+    file = storage.normalise(parser.parse_args().job)
+    place = file.rpartition("/")[0]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     try:
-        train(file.parent, json.loads(file.read_text(encoding="utf-8")))
+        train(place, storage.read_json(file))
     except (InputError, TemporaryError) as error:
-        return refuse(file.parent, error)
+        return refuse(place, error)
     except torch.OutOfMemoryError as error:
-        return refuse(file.parent, out_of_memory(error))
+        return refuse(place, out_of_memory(error))
     return 0
 
 

@@ -1,10 +1,9 @@
 """Helpers of a task: the Job that Kubernetes gets, adopted by a retry, taken away at the end, refused with a remedy."""
 
 import logging
-from pathlib import Path
 
 import pytest
-from fake_kubernetes import FakeKubernetes, serve
+from fake_kubernetes import TASK
 
 from components.shared import launch_kubernetes
 from components.shared.errors import InputError, TemporaryError
@@ -14,43 +13,6 @@ HELPERS = Helpers(
     place="gs://bucket/scoring/0123/scores", count=7, command=["python", "-m", "components.score_pairs", "--x=1"],
     environment={"RELEVANCE_HELPER": "1"}, queue="relevance", deadline_s=3600,
 )  # fmt: skip
-TASK = {
-    "apiVersion": "v1",
-    "kind": "Pod",
-    "metadata": {"name": "task-1", "namespace": "relevance", "uid": "u-1"},
-    "spec": {
-        "serviceAccountName": "relevance-pipeline",
-        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
-        "initContainers": [{"name": "init", "image": "argo"}],
-        "containers": [
-            {"name": "wait", "image": "argo"},
-            {
-                "name": "main",
-                "image": "gpu@sha256:ab",
-                "command": ["argoexec"],
-                "env": [
-                    {"name": "ARGO_TEMPLATE", "value": "{}"},
-                    {"name": "KFP_POD_NAME", "value": "task-1"},
-                    {"name": "HF_HUB_OFFLINE", "value": "1"},
-                    {"name": "MLFLOW_TRACKING_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "mlflow-credentials", "key": "password"}}},
-                ],
-                "resources": {"limits": {"nvidia.com/gpu": "1", "memory": "64Gi"}, "requests": {"cpu": "8"}},
-                "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, {"name": "var-run-argo", "mountPath": "/var/run/argo"}],
-            },
-        ],
-        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "16Gi"}}, {"name": "var-run-argo", "emptyDir": {}}],
-    },
-}
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch):
-    fake = FakeKubernetes()
-    fake.pods["task-1"] = TASK
-    monkeypatch.setenv("KFP_POD_NAME", "task-1")
-    with serve(fake, tmp_path) as kubeconfig:
-        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-        yield fake
 
 
 def test_helpers_are_copies_of_the_task_with_another_command(cluster):

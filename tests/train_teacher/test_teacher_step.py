@@ -118,8 +118,8 @@ def test_a_teacher_that_reads_separately_can_be_trained_on(shop: dict[str, str],
 
 
 def test_separate_reading_is_refused_where_it_was_not_built(shop: dict[str, str]) -> None:
-    for more in ({"lora_rank": 4}, {"num_processes": 2}, {"zero_stage": 1}):
-        with pytest.raises(ValueError, match="set lora_rank 0, num_processes 1 and zero_stage 0"):
+    for more in ({"lora_rank": 4}, {"num_processes": 2}, {"zero_stage": 1}, {"launcher": "trainjob"}):
+        with pytest.raises(ValueError, match="set lora_rank 0, num_nodes and num_processes 1, zero_stage 0 and launcher 'local'"):
             TrainTeacherConfig(reading="separate", **more)
 
 

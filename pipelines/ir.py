@@ -46,7 +46,7 @@ def compile_pipeline(
         building = pipeline_context.Pipeline.get_default_pipeline()
         assert building is not None
         add_helpers(list(building.tasks.values()), helpers)
-        place(building.tasks.values(), profile, images, tags)
+        place(building.tasks.values(), profile, images, tags, arguments)
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():

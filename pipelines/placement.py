@@ -7,6 +7,7 @@ into its environment.
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kfp import dsl, kubernetes
 
@@ -26,19 +27,22 @@ class Place:
     cpu: str = "2"
     memory: str = "8Gi"
     gpus: int = 0
+    starts_gpus: bool = False  # pods with GPUs are made like this one, which has none
     shared_memory: str = ""
     timeout_s: int = 3600
     num_retries: int = 2
 
 
 GPU = Place(cpu="8", memory="64Gi", gpus=1, shared_memory="16Gi", timeout_s=12 * 3600)
+TEACHER = "train-teacher"
+TRAINJOB = Place(memory="16Gi", starts_gpus=True, shared_memory="64Gi", timeout_s=48 * 3600)  # it waits in Kueue's queue too
 PLACES: dict[str, Place] = {
     "simulate-shop": Place(cpu="1", memory="2Gi"),
     "import-dataset": Place(),
     "extract-logs": Place(cpu="8", memory="32Gi"),
     "retrieve-neighbors": Place(cpu="8", memory="32Gi"),
     "prepare-encoder": Place(memory="32Gi"),
-    "train-teacher": Place(cpu="32", memory="256Gi", gpus=8, shared_memory="64Gi", timeout_s=24 * 3600),
+    TEACHER: Place(cpu="32", memory="256Gi", gpus=8, shared_memory="64Gi", timeout_s=24 * 3600),
     "build-pool": Place(cpu="4", memory="32Gi"),
     "score-pairs": GPU,
     "train-student": GPU,
@@ -62,8 +66,18 @@ class Images:
         return self
 
 
-def place(tasks: Iterable[dsl.PipelineTask], profile: str, images: Images | None = None, tags: Mapping[str, str] | None = None) -> None:
-    """Place all tasks. kfp's own cache is off everywhere: its key sees the image's name, not the code in it."""
+def place(
+    tasks: Iterable[dsl.PipelineTask],
+    profile: str,
+    images: Images | None = None,
+    tags: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Place all tasks. kfp's own cache is off everywhere: its key sees the image's name, not the code in it.
+
+    Args:
+        settings: recipe section -> its keys; a teacher that trains in a TrainJob needs no GPU for the task that starts it.
+    """
     if profile not in PROFILES:
         raise InputError(f"profile '{profile}' is not known; use one of {', '.join(PROFILES)}")
     if profile == "cluster" and images is None:
@@ -71,13 +85,18 @@ def place(tasks: Iterable[dsl.PipelineTask], profile: str, images: Images | None
     for task in tasks:
         task.set_caching_options(False)
         if images is not None and profile == "cluster":
-            _place_on_cluster(task, images.check(), tags or {})
+            _place_on_cluster(task, place_of(task.component_spec.name, settings or {}), images.check(), tags or {})
 
 
-def _place_on_cluster(task: dsl.PipelineTask, images: Images, tags: Mapping[str, str]) -> None:
+def place_of(room: str, settings: Mapping[str, Any]) -> Place:
+    in_pods = settings.get("teacher", {}).get("launcher") == "trainjob"
+    return TRAINJOB if room == TEACHER and in_pods else PLACES[room]
+
+
+def _place_on_cluster(task: dsl.PipelineTask, wanted: Place, images: Images, tags: Mapping[str, str]) -> None:
     room = task.component_spec.name
-    wanted = PLACES[room]
-    task.set_container_image(images.gpu if wanted.gpus else images.cpu)
+    on_gpus = bool(wanted.gpus or wanted.starts_gpus)
+    task.set_container_image(images.gpu if on_gpus else images.cpu)
     task.set_cpu_request(wanted.cpu).set_memory_request(wanted.memory).set_memory_limit(wanted.memory)
     # an abrupt pod deletion is retried only where the cluster's retryPolicy says so (kubeflow/pipelines#14266); steps resume by themselves
     task.set_retry(num_retries=wanted.num_retries, backoff_duration="60s", backoff_factor=2, backoff_max_duration="600s")
@@ -85,6 +104,7 @@ def _place_on_cluster(task: dsl.PipelineTask, images: Images, tags: Mapping[str,
     kubernetes.set_image_pull_policy(task, "IfNotPresent")
     if wanted.gpus:
         task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(wanted.gpus)
+    if on_gpus:
         kubernetes.add_toleration(task, key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
         kubernetes.empty_dir_mount(task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=wanted.shared_memory)
     kubernetes.use_config_map_as_env(task, MLFLOW_CONFIG_MAP, {"tracking_uri": "MLFLOW_TRACKING_URI"}, optional=True)

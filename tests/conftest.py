@@ -1,4 +1,4 @@
-"""A bucket for tests of what happens on remote storage."""
+"""A bucket and a cluster for tests of what happens on remote storage and on Kubernetes."""
 
 import asyncio
 import types
@@ -27,3 +27,16 @@ def gcs(monkeypatch):
 def bucket(gcs) -> str:
     """Address of a bucket."""
     return "gs://bucket"
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """A fake Kubernetes API server that this process is logged in to as the pod of a task."""
+    from fake_kubernetes import TASK, FakeKubernetes, serve
+
+    fake = FakeKubernetes()
+    fake.pods["task-1"] = TASK
+    monkeypatch.setenv("KFP_POD_NAME", "task-1")
+    with serve(fake, tmp_path) as kubeconfig:
+        monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        yield fake

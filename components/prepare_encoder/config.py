@@ -1,5 +1,7 @@
 """Settings of prepare_encoder (recipe sections `teacher_encoder` and `student_encoder`)."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from components.shared import storage
@@ -17,6 +19,9 @@ class PrepareEncoderConfig(StepConfig):
     revision: str = Field("", description="Commit or tag of a hub model; empty for its main branch.")
     keep_layers: int = Field(0, ge=0, description="First layers kept of a given encoder, in layers; 0 keeps all.")
     max_tokens: int = Field(128, ge=8, description="Longest input the encoder will be given, in tokens.")
+    family: Literal["bert", "qwen3"] = Field(
+        "bert", description="Kind of an encoder built here: 'bert' looks both ways, 'qwen3' is a decoder and looks only backwards."
+    )
     vocab_size: int = Field(6000, ge=100, description="WordPiece vocabulary of an encoder built here, in tokens.")
     num_layers: int = Field(2, ge=1, description="Layers of an encoder built here.")
     hidden_size: int = Field(128, ge=8, description="Width of an encoder built here, in units.")

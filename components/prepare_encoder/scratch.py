@@ -1,4 +1,4 @@
-"""A small BERT built here, whose word vectors start from the catalogue's own co-occurrence."""
+"""A small BERT or decoder built here, whose word vectors start from the catalogue's own co-occurrence."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
-from transformers import BertConfig, BertModel
+from transformers import AutoModel, BertConfig, BertModel, PretrainedConfig, Qwen3Config
 
 from components.prepare_encoder.config import PrepareEncoderConfig
 
@@ -17,19 +17,26 @@ TOKEN_STD = 0.04
 POSITION_GAIN, SEGMENT_GAIN, MATCHING_GAIN = 0.25, 2.0, 4.0
 
 
-def build_encoder(config: PrepareEncoderConfig, tokenizer: Any) -> BertModel:
-    """BERT of the configured size with random weights from `config.seed`."""
+def shape_of(config: PrepareEncoderConfig, vocab_size: int, pad_token_id: int) -> PretrainedConfig:
+    """The sizes of the network that is built here."""
+    sizes: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "intermediate_size": config.intermediate_size,
+        "max_position_embeddings": config.max_tokens,
+        "pad_token_id": pad_token_id,
+    }
+    heads = {"num_key_value_heads": config.num_heads, "head_dim": config.hidden_size // config.num_heads}
+    made: Any = BertConfig if config.family == "bert" else Qwen3Config
+    return made(**sizes, **({} if made is BertConfig else {**heads, "bos_token_id": None, "eos_token_id": None}))
+
+
+def build_encoder(config: PrepareEncoderConfig, tokenizer: Any) -> Any:
+    """A network of the configured kind and size with random weights from `config.seed`."""
     torch.manual_seed(config.seed)
-    settings = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.num_layers,
-        num_attention_heads=config.num_heads,
-        intermediate_size=config.intermediate_size,
-        max_position_embeddings=config.max_tokens,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return BertModel(settings)
+    return AutoModel.from_config(shape_of(config, len(tokenizer), tokenizer.pad_token_id))
 
 
 def token_presence(tokenizer: Any, texts: list[str]) -> Any:
@@ -71,8 +78,8 @@ def cooccurrence_vectors(present: Any, width: int, seed: int) -> np.ndarray:
     return np.pad(vectors, ((0, 0), (0, width - rank))).astype(np.float32)
 
 
-def warm_start(model: BertModel, vectors: np.ndarray) -> int:
-    """Give words their co-occurrence vectors, and let each position of the first layer look at the same and similar words.
+def warm_start(model: Any, vectors: np.ndarray) -> int:
+    """Give words their co-occurrence vectors, and let each position of a BERT's first layer look at the same and similar words.
 
     Attention logits of a random layer say nothing about word identity, so a small model spends its first thousands of steps on
     learning to match words. With equal query and key projections W, x W W' y is a similarity from the first step on; the segment's
@@ -82,17 +89,22 @@ def warm_start(model: BertModel, vectors: np.ndarray) -> int:
         Number of tokens that got a vector.
     """
     known = np.abs(vectors).sum(axis=1) > 0
-    embeddings: Any = model.embeddings
     with torch.no_grad():
         if known.any():
             scaled = vectors[known] * (TOKEN_STD / vectors[known].std())
-            embeddings.word_embeddings.weight[torch.from_numpy(known)] = torch.from_numpy(scaled)
-        embeddings.position_embeddings.weight.mul_(POSITION_GAIN)
-        segments = embeddings.token_type_embeddings.weight.mul_(SEGMENT_GAIN)
-        between = torch.nn.functional.normalize(segments[1] - segments[0], dim=0)
-        attention: Any = model.encoder.layer[0].attention
-        projections = attention.self
-        weight = projections.query.weight.mul_(MATCHING_GAIN)
-        weight.sub_(torch.outer(weight @ between, between))
-        projections.key.weight.copy_(weight)
+            model.get_input_embeddings().weight[torch.from_numpy(known)] = torch.from_numpy(scaled)
+        if isinstance(model, BertModel):
+            _match_words(model)
     return int(known.sum())
+
+
+def _match_words(model: BertModel) -> None:
+    embeddings: Any = model.embeddings
+    embeddings.position_embeddings.weight.mul_(POSITION_GAIN)
+    segments = embeddings.token_type_embeddings.weight.mul_(SEGMENT_GAIN)
+    between = torch.nn.functional.normalize(segments[1] - segments[0], dim=0)
+    attention: Any = model.encoder.layer[0].attention
+    projections = attention.self
+    weight = projections.query.weight.mul_(MATCHING_GAIN)
+    weight.sub_(torch.outer(weight @ between, between))
+    projections.key.weight.copy_(weight)

@@ -54,6 +54,8 @@ def _built(config: PrepareEncoderConfig, items: str, queries: str, tracker: Trac
     query_rows = query_rows.filter(pc.invert(pc.is_in(query_rows["split"], value_set=pa.array(["dev", "test"]))))
     texts = vocabulary.catalogue_texts(item_rows, query_rows, config.max_texts, config.seed)
     tokenizer = vocabulary.learn_tokenizer(texts, config.vocab_size, config.max_tokens)
+    if config.family != "bert":
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]  # a decoder knows no segments
     model = scratch.build_encoder(config, tokenizer)
     metrics = {"num_texts": float(len(texts))}
     if config.warm_start:

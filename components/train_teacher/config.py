@@ -117,7 +117,8 @@ class TrainTeacherConfig(StepConfig):
     def _separate_is_plain(self) -> Self:
         if self.reading == "separate" and (self.lora_rank or self.distributed()):
             raise ValueError(
-                "reading 'separate' trains all weights in one process; set lora_rank 0, num_nodes and num_processes 1, zero_stage 0 and launcher 'local'"
+                "reading 'separate' trains all weights in one process; set lora_rank 0, num_nodes and num_processes 1, zero_stage 0 "
+                "and launcher 'local'"
             )
         return self
 

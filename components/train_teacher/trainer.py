@@ -10,6 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import deepspeed
@@ -40,6 +41,7 @@ from components.train_teacher.processes import LineTracker, Outcome
 from components.train_teacher.validation import validate
 from components.train_teacher.world import World
 
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # all wait while the first process exports, so not shorter
 MOMENTS = ("exp_avg", "exp_avg_sq")
 BUCKET = 50_000_000  # numbers sent at once; ZeRO-3 sets memory for them aside, and DeepSpeed's default is ten times as many
 
@@ -133,7 +135,7 @@ def train(place: str, job: dict[str, Any]) -> None:
     # without this DeepSpeed compiles a communication kernel on CPU, and ends where there is no compiler
     ops.__compatible_ops__["deepspeed_shm_comm"] = False
     on_gpu = torch.cuda.is_available()
-    deepspeed.init_distributed("nccl" if on_gpu else "gloo", verbose=False)
+    deepspeed.init_distributed("nccl" if on_gpu else "gloo", verbose=False, timeout=COLLECTIVE_TIMEOUT)
     rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     device = torch.device(f"cuda:{os.environ['LOCAL_RANK']}") if on_gpu else torch.device("cpu")
     settings = zero_settings(config)

@@ -72,6 +72,20 @@ def test_on_a_cluster_tasks_get_pinned_images_sizes_and_names_of_secrets(cluster
     assert "emptyDirMounts" not in kubernetes["exec-build-pool"]
 
 
+def test_a_task_that_starts_a_trainjob_has_the_image_of_its_pods_and_no_gpu(tmp_path):
+    arguments = {**recipe.load("cluster", ["teacher.launcher=trainjob"]), "workspace": "gs://bucket/w"}
+    file = ir.compile_pipeline(tmp_path / "p.yaml", arguments, "cluster", Images(CPU, GPU))
+    document, platform = yaml.safe_load_all(file.read_text())
+    container = document["deploymentSpec"]["executors"]["exec-train-teacher"]["container"]
+    assert container["image"] == GPU
+    assert "accelerator" not in container["resources"]
+    placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train-teacher"]
+    assert (placed["emptyDirMounts"][0]["mountPath"], placed["tolerations"][0]["key"]) == (
+        "/dev/shm",
+        "nvidia.com/gpu",
+    )
+
+
 def test_only_the_encoder_may_ask_the_model_hub_and_only_the_last_step_closes_the_run(cluster_documents):
     executors = cluster_documents[0]["deploymentSpec"]["executors"]
     variables = {label: {one["name"]: one["value"] for one in executor["container"]["env"]} for label, executor in executors.items()}

@@ -70,6 +70,20 @@ def test_an_encoder_is_built_from_the_shops_words(catalogue: dict[str, str], tmp
     assert np.isfinite(Scorer(str(tmp_path / "e")).scores(["shoes"], ["lamp"])).all()
 
 
+def test_a_decoder_is_built_from_the_shops_words_too(catalogue: dict[str, str], tmp_path: Path) -> None:
+    report = prepare(catalogue, tmp_path / "d", family="qwen3")
+    path = folder.fetch(str(tmp_path / "d"))
+    assert folder.is_decoder(path)
+    assert folder.load_tokenizer(path)("shoes").keys() == {"input_ids", "attention_mask"}
+    model, tokenizer = folder.load_model(path, folder.read_spec(path)), folder.load_tokenizer(path)
+    weight = model.embed_tokens.weight.detach()
+    near, far = (weight[tokenizer.convert_tokens_to_ids(["shoes", "sole"])], weight[tokenizer.convert_tokens_to_ids(["shoes", "bulb"])])
+    assert torch.cosine_similarity(*near, dim=0) > torch.cosine_similarity(*far, dim=0) + 0.3  # from co-occurrence, not at random
+    assert report.metrics["warm_started_tokens"] > 5
+    cold = prepare(catalogue, tmp_path / "cold", family="qwen3", warm_start=False)
+    assert "warm_started_tokens" not in cold.metrics
+
+
 def test_same_seed_same_bytes_even_in_another_process(catalogue: dict[str, str], tmp_path: Path) -> None:
     prepare(catalogue, tmp_path / "here")
     settings = [part for name, value in SMALL.items() for part in (f"--{name.replace('_', '-')}", str(value))]

@@ -1,5 +1,6 @@
 """A tiny shop: items of two colors and three kinds, queries that ask for both."""
 
+import json
 from datetime import date
 from pathlib import Path
 
@@ -64,6 +65,18 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def random_encoder(shop: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> str:
     """Tells texts apart; to the shop's own encoder, which starts from co-occurrence, all words of this even catalogue are alike."""
     return make_encoder(tmp_path_factory.mktemp("random") / "encoder", shop, warm_start=False)
+
+
+@pytest.fixture
+def still_shop(shop: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """The shop with an encoder without dropout: two processes draw other masks than one."""
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    for file in Path(shop["encoder"]).iterdir():
+        (encoder / file.name).write_bytes(file.read_bytes())
+    config = json.loads((encoder / "config.json").read_text())
+    (encoder / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}))
+    return {**shop, "encoder": str(encoder)}
 
 
 def make_encoder(folder: Path, places: dict[str, str], *, warm_start: bool) -> str:

@@ -175,18 +175,6 @@ def test_a_decoder_trains_whole_or_through_lora(shop: dict[str, str], tmp_path: 
     assert embeddings == (lora_rank > 0)
 
 
-@pytest.fixture
-def still_shop(shop: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """The shop with an encoder without dropout: two processes draw other masks than one."""
-    encoder = tmp_path / "encoder"
-    encoder.mkdir()
-    for file in Path(shop["encoder"]).iterdir():
-        (encoder / file.name).write_bytes(file.read_bytes())
-    config = json.loads((encoder / "config.json").read_text())
-    (encoder / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}))
-    return {**shop, "encoder": str(encoder)}
-
-
 def test_two_processes_with_zero2_follow_the_curve_of_one(still_shop: dict[str, str], tmp_path: Path) -> None:
     settings: dict[str, Any] = {"batch_size": 32, "num_epochs": 3, "checkpoint_steps": 5}
     train(still_shop, tmp_path / "one", **settings)

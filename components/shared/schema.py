@@ -14,6 +14,8 @@ SPLITS = ("train", "dev", "test")
 ACTIONS = ("impression", "click", "add_to_cart", "purchase")
 SEGMENTS = ("head", "torso", "tail", "unseen")
 SIDES = ("query", "item", "query_query", "item_item")  # of neighbors: first order, then second
+ASPECTS = ("category", "brand", "attribute", "negation", "accessory_for")  # of a query; attribute: color, material, number with unit, model
+VERDICTS = ("match", "mismatch", "not_mentioned")  # of an item on an aspect; not_mentioned: the query asks for nothing there
 PAIR_SOURCES = ("judgment", "impression", "lexical", "nearest", "co_engagement", "hard", "random")
 
 _text = pa.string()
@@ -149,6 +151,11 @@ SOFT_TARGETS = _table(
      "entropy": pa.float32(), "disagreement": pa.float32(), "text_digest": _text, "model_digest": _text, "engine": _text},
     key=("pair_id",), required=("query_id", "item_id", "probabilities", "score", "entropy"), version=2,
 )  # fmt: skip
+SUB_JUDGMENTS = _table(
+    "sub_judgments",
+    {"query_id": _text, "item_id": _text, "aspect": _text, "verdict": _text, "query_span": _text, "item_span": _text, "annotator": _text},
+    key=("query_id", "item_id", "aspect"), required=("verdict", "annotator"), aspect=ASPECTS, verdict=VERDICTS,
+)  # fmt: skip
 RANKINGS = _table(
     "rankings",
     {"query_id": _text, "item_id": _text, "score": pa.float64(), "rank": pa.int32(), "system": _text},
@@ -156,5 +163,8 @@ RANKINGS = _table(
 )  # fmt: skip
 
 TABLES = {
-    t.name: t for t in (EVENTS, INTERACTIONS, QUERIES, REFORMULATIONS, ITEMS, JUDGMENTS, EVIDENCE, NEIGHBORS, PAIRS, SOFT_TARGETS, RANKINGS)
-}
+    t.name: t
+    for t in (
+        EVENTS, INTERACTIONS, QUERIES, REFORMULATIONS, ITEMS, JUDGMENTS, EVIDENCE, NEIGHBORS, PAIRS, SOFT_TARGETS, SUB_JUDGMENTS, RANKINGS,
+    )
+}  # fmt: skip

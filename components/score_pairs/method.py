@@ -26,9 +26,9 @@ def settle_method(config: ScorePairsConfig, spec: ModelSpec, uri: str, places: P
     """
     if config.engine != "transformers":
         return DEFAULT
-    if not (spec.decoder and spec.reads_jointly()):
+    if not spec.classifies_as_decoder():
         if config.method not in ("auto", DEFAULT):
-            raise InputError(f"key 'method' = '{config.method}': model '{places.model}' is no decoder; set auto or {DEFAULT}")
+            raise InputError(f"key 'method' = '{config.method}': model '{places.model}' is no decoder with a head; set auto or {DEFAULT}")
         return DEFAULT
     if config.method != "auto":
         return config.method

@@ -25,8 +25,8 @@ class VllmScorer(PairScorer):
     def __init__(self, uri: str, *, precision: str = "fp32") -> None:
         path = folder.fetch(uri)
         self.spec, self.digest = folder.read_spec(path), storage.content_digest(str(path))
-        if not (self.spec.decoder and self.spec.reads_jointly()):
-            raise InputError(f"key 'engine' = 'vllm': model '{uri}' is no decoder; set transformers or onnx")
+        if not self.spec.classifies_as_decoder():
+            raise InputError(f"key 'engine' = 'vllm': model '{uri}' is no decoder with a head; set transformers or onnx")
         try:
             self.vllm: Any = importlib.import_module("vllm")
         except ImportError:

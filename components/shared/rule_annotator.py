@@ -28,6 +28,7 @@ CREATE MACRO is_number(word) AS regexp_full_match(word, '[0-9.]+');
 """
 
 _ITEMS = """
+CREATE TABLE fits AS SELECT norm(unnest($fits::VARCHAR[])) AS name;
 CREATE TABLE levels AS  -- of the category path; the last is the leaf
 SELECT item_id, norm(level) AS value, place = len(path) AS is_leaf
 FROM (SELECT item_id, path, unnest(path) AS level, generate_subscripts(path, 1) AS place
@@ -77,10 +78,10 @@ UNION SELECT DISTINCT norm(color), 'color', norm(color) FROM items WHERE norm(co
 UNION SELECT DISTINCT value, 'category', value FROM levels
 UNION SELECT DISTINCT name, 'feature', name FROM pairs_of_attributes WHERE norm(value) IN ('yes', 'no', 'true', 'false')
 UNION SELECT DISTINCT norm(value), 'attribute ' || name, norm(value) FROM pairs_of_attributes
-    WHERE norm(value) NOT IN ('', 'yes', 'no', 'true', 'false') AND NOT regexp_matches(value, '[0-9]') AND name NOT IN (SELECT norm(unnest($fits::VARCHAR[])))
+    WHERE norm(value) NOT IN ('', 'yes', 'no', 'true', 'false') AND NOT regexp_matches(value, '[0-9]') AND name NOT IN (FROM fits)
         AND len(words_of(value)) <= 3
 UNION SELECT DISTINCT phrase, 'model', phrase FROM grams
-    JOIN (SELECT DISTINCT item_id AS key, norm(value) AS model FROM pairs_of_attributes WHERE name IN (SELECT norm(unnest($fits::VARCHAR[])))) USING (key)
+    JOIN (SELECT DISTINCT item_id AS key, norm(value) AS model FROM pairs_of_attributes WHERE name IN (FROM fits)) USING (key)
     WHERE side = 'value' AND length >= 2 AND suffix(model, phrase) AND is_number(stems[-1]) AND regexp_matches(phrase, '[a-z]');
 CREATE TABLE nouns AS  -- what titles of one category call its items
 WITH telling AS (
@@ -95,7 +96,8 @@ WITH telling AS (
     SELECT phrase, value, count(*) AS together, sum(count(*)) OVER (PARTITION BY phrase) AS everywhere
     FROM telling JOIN levels ON key = item_id AND is_leaf GROUP BY phrase, value
 ), kept AS (
-    SELECT phrase, value, everywhere FROM counted JOIN (SELECT value, count(*) AS items FROM levels WHERE is_leaf GROUP BY value) USING (value)
+    SELECT phrase, value, everywhere FROM counted
+    JOIN (SELECT value, count(*) AS items FROM levels WHERE is_leaf GROUP BY value) USING (value)
     WHERE together >= $share * everywhere AND together >= $cover * items
 )
 SELECT phrase, value FROM kept AS one
@@ -117,7 +119,8 @@ WITH all_found AS (
 )
 SELECT * FROM all_found AS one
 WHERE NOT EXISTS (FROM all_found AS other WHERE other.text_no = one.text_no AND other.length > one.length
-    AND NOT (one.kind = 'brand' AND other.kind = 'model') AND other.place < one.place + one.length AND one.place < other.place + other.length);
+    AND NOT (one.kind = 'brand' AND other.kind = 'model')
+    AND other.place < one.place + one.length AND one.place < other.place + other.length);
 CREATE TABLE unknown AS
 SELECT key AS query_id, segment, place, word FROM tokens AS one
 WHERE side = 'query' AND NOT is_marker AND word NOT IN $links
@@ -144,7 +147,8 @@ UNION SELECT key, CASE segment WHEN 'for' THEN 'accessory_for' ELSE 'negation' E
     WHERE side = 'query' AND is_marker AND segment IN ('for', 'negation')
         AND NOT EXISTS (FROM asked WHERE query_id = key AND aspect = CASE segment WHEN 'for' THEN 'accessory_for' ELSE 'negation' END);
 CREATE TABLE has AS
-SELECT item_id, 'brand' AS kind, norm(brand) AS value, NULL::DOUBLE AS number, true AS comparable, brand AS span FROM items WHERE brand <> ''
+SELECT item_id, 'brand' AS kind, norm(brand) AS value, NULL::DOUBLE AS number, true AS comparable, brand AS span
+    FROM items WHERE brand <> ''
 UNION ALL SELECT item_id, 'category', value, NULL, true, value FROM levels
 UNION ALL SELECT item_id, 'color', norm(color), NULL, norm(color) IN (SELECT value FROM asked), color FROM items WHERE color <> ''
 UNION ALL SELECT item_id, 'attribute ' || name, norm(value), NULL, norm(value) IN (SELECT value FROM asked), value FROM pairs_of_attributes
@@ -153,7 +157,7 @@ UNION ALL SELECT item_id, 'feature', CASE WHEN norm(value) IN ('yes', 'true') TH
 UNION ALL SELECT key, kind, '', number, true, span FROM found WHERE side IN ('item', 'value') AND starts_with(kind, 'number')
 UNION ALL SELECT key, CASE segment WHEN 'for' THEN 'fits' ELSE 'model' END, string_agg(stem, ' ' ORDER BY place), NULL, true,
     string_agg(word, ' ' ORDER BY place) FROM tokens WHERE side = 'item' AND NOT is_marker GROUP BY key, text_no, segment = 'for', segment
-UNION ALL SELECT item_id, 'fits', norm(value), NULL, true, value FROM pairs_of_attributes WHERE name IN (SELECT norm(unnest($fits::VARCHAR[])));
+UNION ALL SELECT item_id, 'fits', norm(value), NULL, true, value FROM pairs_of_attributes WHERE name IN (FROM fits);
 """
 
 _NO_LEARNED = "CREATE TABLE learned AS SELECT ''::VARCHAR AS query_id, ''::VARCHAR AS phrase, ''::VARCHAR AS value LIMIT 0"
@@ -162,7 +166,8 @@ _LEARNED = """
 CREATE TABLE learned AS
 WITH phrases AS (
     SELECT query_id, string_agg(word, ' ' ORDER BY place) AS phrase FROM unknown
-    WHERE segment = 'main' AND query_id NOT IN (SELECT key FROM found WHERE side = 'query' AND kind IN ('category', 'unsure')) GROUP BY query_id
+    WHERE segment = 'main' AND query_id NOT IN (SELECT key FROM found WHERE side = 'query' AND kind IN ('category', 'unsure'))
+    GROUP BY query_id
 ), own AS (
     SELECT phrase, value, query_id, sum(gain) AS gains, count(*) AS pairs
     FROM phrases JOIN judgments USING (query_id) JOIN levels USING (item_id) WHERE is_leaf GROUP BY ALL

@@ -18,6 +18,20 @@ SEPARATOR = " | "
 EVIDENCE_ON_QUERIES, EVIDENCE_ON_ITEMS = "shoppers accepted", "found by"
 DECODER_PREFIX = "How well does the item fit what the shopper searched for?\n{left}\n"  # then the item's text, tokenised apart
 
+# what a generative teacher is asked, after the item; what it answers is a chain of `shared/aspects.py`
+TASKS = {
+    "grade": "\nGive the grade.\n",
+    "explain": "\nJudge every aspect, then give the grade.\n",
+    "rules": "\nRules:\n"
+    "category: an item of another kind than what was asked gets the lowest grades.\n"
+    "brand: another brand than the one asked for lowers the grade.\n"
+    "attribute: so does each color, material, number or model that is not as asked.\n"
+    "negation: an item that has what was asked to be absent gets a low grade.\n"
+    "accessory_for: so does an accessory that does not fit what it was asked for.\n"
+    "Check rule by rule, then give the grade.\n",
+    "reflect": "\nSomeone decided grade: {grade}, which is wrong. Explain the error, then give the right grade.\n",
+}
+
 StringColumn = pa.Array | pa.ChunkedArray
 
 

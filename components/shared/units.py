@@ -2,10 +2,11 @@
 
 UNITS = (
     *((name, "length", factor) for name, factor in (
-        ("mm", 1.0), ("cm", 10.0), ("m", 1000.0), ("inch", 25.4), ("inches", 25.4), ("in", 25.4), ("ft", 304.8), ("foot", 304.8), ("feet", 304.8),
+        ("mm", 1.0), ("cm", 10.0), ("m", 1000.0), ("inch", 25.4), ("inches", 25.4), ("ft", 304.8), ("foot", 304.8), ("feet", 304.8),
     )),
     *((name, "volume", factor) for name, factor in (
-        ("ml", 1.0), ("cl", 10.0), ("l", 1000.0), ("liter", 1000.0), ("litre", 1000.0), ("oz", 29.5735), ("quart", 946.353), ("gallon", 3785.41),
+        ("ml", 1.0), ("cl", 10.0), ("l", 1000.0), ("liter", 1000.0), ("litre", 1000.0), ("oz", 29.5735), ("quart", 946.353),
+        ("gallon", 3785.41),
     )),
     *((name, "mass", factor) for name, factor in (("g", 1.0), ("kg", 1000.0), ("lb", 453.592), ("lbs", 453.592), ("pound", 453.592))),
     *((name, "storage", factor) for name, factor in (("mb", 1.0), ("gb", 1000.0), ("tb", 1e6))),

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from components.shared import storage
 from components.shared.config import NOT_SHAPING, StepConfig
 
 
@@ -39,6 +40,24 @@ class TrainTeacherConfig(StepConfig):
         "joint",
         description="'joint': query and item in one text, with a head over the grades. 'separate': a text each, and grades from their "
         "cosine; for an encoder of single texts and few judgments, because it starts from all that the encoder knows.",
+    )
+    form: Literal["head", "generative"] = Field(
+        "head",
+        description="'head': a head reads the grades at the last token. 'generative', for decoders: the teacher writes, and the grades' "
+        "distribution is that of their tokens.",
+    )
+    reasoning: list[Literal["explain", "rules", "reflect"]] = Field(
+        [],
+        description="What a generative teacher is taught beside the grade: to explain it by sub-judgments, to walk through written rules, "
+        "to reflect on a wrong decision. A task is drawn for each pair and epoch; empty teaches the grade alone.",
+    )
+    steps: bool = Field(
+        True,
+        description="Whether a teacher that was taught 'explain' or 'rules' scores by it; false reads the grade right after the prompt.",
+    )
+    step_tokens: int = Field(96, ge=1, description="Longest chain of steps that is written before the grade, in tokens.")
+    sub_judgments: str = Field(
+        "", description="URI of table `sub_judgments` (room annotate_pairs) that reasoning is taught from; empty makes them by rules."
     )
     ranking_weight: float = Field(
         0.0,
@@ -125,6 +144,26 @@ class TrainTeacherConfig(StepConfig):
     def loss_name(self) -> str:
         by_folding = "binary_cross_entropy" if self.folding == "walmart" else "soft_cross_entropy"
         return by_folding if self.loss == "by_folding" else self.loss
+
+    @model_validator(mode="after")
+    def _writing_is_plain(self) -> Self:
+        if self.form == "head" and (self.reasoning or self.sub_judgments):
+            raise ValueError("reasoning and sub_judgments are for a teacher that writes; set form 'generative'")
+        if len(set(self.reasoning)) < len(self.reasoning):
+            raise ValueError(f"reasoning {', '.join(self.reasoning)} names a task twice")
+        by_gain = self.folding == "walmart" or self.loss_name() == "binary_cross_entropy"
+        others = by_gain or self.reading == "separate" or self.ranking_weight or self.freeze_backbone
+        if self.form == "generative" and others:
+            raise ValueError(
+                "form 'generative' learns tokens: set folding 'card' or 'grades', loss 'soft_cross_entropy', reading 'joint', "
+                "ranking_weight 0 and freeze_backbone false"
+            )
+        return self
+
+    def references(self) -> dict[str, str]:
+        """The table that `sub_judgments` names, so that a teacher is trained again when it was written again."""
+        is_there = self.sub_judgments and storage.exists(self.sub_judgments)
+        return {"sub_judgments": storage.listing_digest(self.sub_judgments)} if is_there else {}
 
     def compares_items(self) -> bool:
         """Whether a loss looks at the order of a query's items, so that they must stand together."""

@@ -20,6 +20,7 @@ from components.train_teacher.network import build_network, export, rebuild, tea
 from components.train_teacher.objective import Objective
 from components.train_teacher.similarity import MARGIN_SCALE, SeparateReader, fit_grades
 from components.train_teacher.world import World
+from components.train_teacher.writing import WritingExamples, WritingObjective
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +35,16 @@ def fine_tune(
     path = folder.fetch(sources.encoder)
     spec = teacher_spec(path, config, tables.card.gains())
     tokenizer = folder.load_tokenizer(path)
-    examples = Examples.of(tables, spec, tokenizer, config)
+    examples: Examples | WritingExamples = Examples.of(tables, spec, tokenizer, config)
+    if spec.replies:
+        examples = WritingExamples.of(examples, tables, spec, tokenizer, config)
     device = world.device or pick_device()
     network = build_network(path, spec, config).to(device)
     cost = estimate_of(network, examples, config, device)
     if world.rank == 0:
         announce(cost, device)
     trained, stepper = world.wrap(network) if world.wrap else (network, None)
-    objective = Objective(examples, spec.gains, config, device)
+    objective = objective_of(examples, spec, config, device)
 
     def loss_of(called: torch.nn.Module, batch: np.ndarray) -> torch.Tensor:
         mine, weight = world.share_of(batch)
@@ -81,7 +84,15 @@ def fine_tune(
     return curve
 
 
-def estimate_of(network: Any, examples: Examples, config: TrainTeacherConfig, device: torch.device) -> Estimate:
+def objective_of(
+    examples: Examples | WritingExamples, spec: folder.ModelSpec, config: TrainTeacherConfig, device: torch.device
+) -> Objective | WritingObjective:
+    if isinstance(examples, WritingExamples):
+        return WritingObjective(examples, device)
+    return Objective(examples, spec.gains, config, device)
+
+
+def estimate_of(network: Any, examples: Examples | WritingExamples, config: TrainTeacherConfig, device: torch.device) -> Estimate:
     """What this training will cost on devices like this one; call it before weights are shared out."""
     lengths = examples.encoded.lengths[: len(examples.grades)]
     shape = Shape.of(network, getattr(network, "network", network).config, config)

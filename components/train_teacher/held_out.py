@@ -14,6 +14,7 @@ from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Tables, encode
 from components.train_teacher.validation import grade_metrics, order_metrics
 from components.train_teacher.world import World
+from components.train_teacher.writing import AskedAtOnce
 
 
 class HeldOut:
@@ -31,6 +32,7 @@ class HeldOut:
     ) -> None:
         texts = model_texts(spec, pairs, tables.queries, tables.items, tables.neighbors)
         self.encoded = encode(tokenizer, *texts, spec, config)
+        self.written = AskedAtOnce.of(self.encoded, tokenizer, spec) if spec.replies else None
         self.batches = token_batches(self.encoded.lengths, config.batch_tokens)
         self.grades, self.query_ids = pairs["grade"].to_numpy(), pairs["query_id"].to_numpy()
         self.gains = np.asarray(spec.gains)
@@ -44,7 +46,10 @@ class HeldOut:
         mine: list[tuple[np.ndarray, np.ndarray]] = []
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
             for rows in self.world.turns(self.batches):
-                mine.append((rows, called(**self.encoded.batch(rows, self.device)).logits.float().cpu().numpy()))
+                answer = (
+                    self.written.read(called, rows, self.device) if self.written else called(**self.encoded.batch(rows, self.device)).logits
+                )
+                mine.append((rows, answer.float().cpu().numpy()))
         called.train(was_training)
         found = np.zeros((len(self.grades), mine[0][1].shape[1]))
         for rows, logits in (part for parts in self.world.gather(mine) for part in parts):

@@ -9,6 +9,7 @@ import torch
 from components.shared.errors import InputError
 from components.shared.models import folder
 from components.shared.models.arithmetic import resolve_precision
+from components.shared.models.generative import AT_ONCE, Wording
 from components.train_teacher import targets
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.similarity import SeparateReader
@@ -30,6 +31,8 @@ def teacher_spec(path: Path, config: TrainTeacherConfig, gains: list[float]) -> 
     limit = folder.AutoConfig.from_pretrained(path, trust_remote_code=False).max_position_embeddings
     if config.max_tokens > limit:
         raise InputError(f"key 'max_tokens' = {config.max_tokens}: the encoder '{path}' reads at most {limit} tokens; lower it")
+    if config.form == "generative":
+        _check_writes(path, config, len(gains), limit)
     return folder.ModelSpec(
         "teacher",
         config.max_tokens,
@@ -37,7 +40,27 @@ def teacher_spec(path: Path, config: TrainTeacherConfig, gains: list[float]) -> 
         num_neighbors=config.num_neighbors,
         source=given.source,
         decoder=config.reading == "joint" and folder.is_decoder(path),
+        replies=_replies(config) if config.form == "generative" else [],
+        step_tokens=config.step_tokens if config.form == "generative" else 0,
     )
+
+
+def _replies(config: TrainTeacherConfig) -> list[str]:
+    """What the teacher is taught; the first is what it scores by."""
+    taught = [AT_ONCE, *config.reasoning]
+    return sorted(taught, key=lambda task: task not in ("explain", "rules")) if config.steps else taught
+
+
+def _check_writes(path: Path, config: TrainTeacherConfig, num_grades: int, limit: int) -> None:
+    if not folder.is_decoder(path):
+        raise InputError(f"key 'form' = 'generative': '{path}' is no decoder and cannot write; set 'head'")
+    wording = Wording(folder.load_tokenizer(path), num_grades)
+    reply = max(len(wording.task_ids(task)) for task in _replies(config)) + config.step_tokens + len(wording.grade.prefix) + 1
+    if config.max_tokens + reply > limit:
+        raise InputError(
+            f"key 'max_tokens' = {config.max_tokens}: with {reply} tokens of task and reply it is more than the {limit} that '{path}' "
+            "reads; lower it or step_tokens"
+        )
 
 
 def build_network(path: Path, spec: folder.ModelSpec, config: TrainTeacherConfig) -> Any:
@@ -71,7 +94,7 @@ def _with_adapters(network: Any, config: TrainTeacherConfig) -> Any:
     from peft import LoraConfig, TaskType, get_peft_model  # noqa: PLC0415 - loads slowly and only LoRA needs it
 
     adapters = LoraConfig(
-        task_type=TaskType.SEQ_CLS,
+        task_type=TaskType.SEQ_CLS if config.form == "head" else None,
         r=config.lora_rank,
         lora_alpha=2 * config.lora_rank,
         lora_dropout=LORA_DROPOUT,

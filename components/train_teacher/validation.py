@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from scipy.special import softmax
 from sklearn.metrics import f1_score
 
 from components.shared import metrics
@@ -93,14 +94,20 @@ def validate(model: str, tables: Tables, precision: str) -> Validation:
     scorer = Scorer(model, precision=precision)
     texts = model_texts(scorer.spec, pairs, tables.queries, tables.items, tables.neighbors)
     grades, query_ids, gains = pairs["grade"].to_numpy(), pairs["query_id"].to_numpy(), np.asarray(scorer.spec.gains)
-    if scorer.spec.reads_jointly():
+    found = {"pairs": float(len(pairs))}
+    if scorer.writer:
+        written = scorer.writer.write(*texts)
+        probabilities = softmax(written.logits, axis=1)
+        order = probabilities @ gains
+        found["malformed_share"] = written.malformed.total() / len(pairs)
+    elif scorer.spec.reads_jointly():
         probabilities = scorer.probabilities(*texts)
         order = probabilities @ gains
     else:
         order = scorer.cosines(*texts)[:, 0].astype(np.float64)
         probabilities = cross_fitted(order, grades, query_ids, len(gains))
     truth = np.asarray(tables.card.gains())[grades]
-    found = {"pairs": float(len(pairs)), **order_metrics(order, truth, query_ids)}
+    found |= order_metrics(order, truth, query_ids)
     for name, chosen in slices(pairs, tables, texts).items():
         own = order_metrics(order[chosen], truth[chosen], query_ids[chosen])
         found |= {f"{name}.{metric}": value for metric, value in own.items()} | {f"{name}.pairs": float(chosen.sum())}

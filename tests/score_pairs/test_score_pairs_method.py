@@ -94,7 +94,7 @@ def test_of_two_that_measure_at_once_the_first_decides(given, tmp_path, monkeypa
 
 
 def test_an_encoder_knows_one_method(given, model_folders, tmp_path):
-    with pytest.raises(InputError, match=r"'packed': model '.*' is no decoder; set auto or plain"):
+    with pytest.raises(InputError, match=r"'packed': model '.*' is no decoder with a head; set auto or plain"):
         run(TARGETS.model_copy(update={"method": "packed"}), **{**given, "model": model_folders["teacher"]}, scores=str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 

@@ -14,6 +14,7 @@ from transformers import (
     MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
@@ -40,7 +41,9 @@ class ModelSpec:
 
     `decoder` says that a joint reader looks only backwards: query and item are tokenised apart (`tokens.join_pairs`) and its head reads
     the last token. A teacher with `offsets` (one per grade) reads query and item separately: the logit of grade g is `slope` x g x
-    cosine + offset g. A teacher with a `grader` has no weights here, it is asked over HTTP (`score_pairs/endpoint_engine.py`).
+    cosine + offset g. A teacher with `replies` writes (`generative.py`): these are the tasks of `text.TASKS` that it was taught, it scores
+    by the first, with at most `step_tokens` tokens before the grade. A teacher with a `grader` has no weights here, it is asked over HTTP
+    (`score_pairs/endpoint_engine.py`).
     """
 
     kind: str
@@ -53,9 +56,15 @@ class ModelSpec:
     offsets: list[float] = field(default_factory=list)
     decoder: bool = False
     grader: dict[str, Any] = field(default_factory=dict)
+    replies: list[str] = field(default_factory=list)
+    step_tokens: int = 0
 
     def reads_jointly(self) -> bool:
         return self.kind in JOINT_KINDS and not self.offsets
+
+    def classifies_as_decoder(self) -> bool:
+        """Whether a head reads the grades at a decoder's last token."""
+        return self.decoder and self.reads_jointly() and not self.replies
 
     def num_labels(self) -> int:
         return len(self.gains) if self.kind == "teacher" else 1
@@ -154,11 +163,21 @@ def load_model(folder: Path, spec: ModelSpec, *, dtype: torch.dtype = torch.floa
     settings: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True, "use_safetensors": True, "dtype": dtype}
     if spec.grader:
         raise InputError(f"model folder '{folder}' has no weights: its grader is asked over HTTP; score with engine endpoint")
+    if spec.replies:
+        return _load_writer(folder, settings)
     if not spec.reads_jointly():
         return AutoModel.from_pretrained(folder, **settings)
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=spec.num_labels(), **settings)
     if spec.decoder or model.config.pad_token_id is None:
         model.config.pad_token_id = load_tokenizer(folder).pad_token_id
+    return model
+
+
+def _load_writer(folder: Path, settings: dict[str, Any]) -> Any:
+    loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **settings)
+    model, found = loaded
+    if lacking := sorted(found["missing_keys"]):
+        raise InputError(f"model folder '{folder}' lacks '{lacking[0]}', without which it writes nothing; give the whole language model")
     return model
 
 

@@ -14,6 +14,7 @@ from components.shared.models import folder
 from components.shared.models.arithmetic import fast_float32, pick_device, resolve_precision, spread
 from components.shared.models.batches import token_batches
 from components.shared.models.decoders import DecoderClassifier
+from components.shared.models.generative import GenerativeGrader
 from components.shared.models.tokens import encode_rows, join_pairs
 
 logger = logging.getLogger(__name__)
@@ -76,9 +77,10 @@ class Scorer(PairScorer):
 
     Args:
         method: how a decoder reads pairs, one of `decoders.METHODS`; other models know one way.
+        steps: whether a generative teacher writes its steps before the grade; without, it gives the grade at once.
     """
 
-    def __init__(self, uri: str, *, batch_tokens: int = 8192, precision: str = "fp32", method: str = "plain") -> None:
+    def __init__(self, uri: str, *, batch_tokens: int = 8192, precision: str = "fp32", method: str = "plain", steps: bool = True) -> None:
         path = folder.fetch(uri)
         self.spec = folder.read_spec(path)
         self.digest = storage.content_digest(str(path))
@@ -87,14 +89,18 @@ class Scorer(PairScorer):
         self.tokenizer = folder.load_tokenizer(path)
         self.batch_tokens, self.precision, self.method = batch_tokens, resolve_precision(precision), method
         self.decoder: DecoderClassifier | None = None
-        if self.spec.decoder and self.spec.reads_jointly():
-            settings = {"precision": self.precision, "batch_tokens": batch_tokens}
+        settings: dict[str, Any] = {"precision": self.precision, "batch_tokens": batch_tokens}
+        if self.spec.classifies_as_decoder():
             self.decoder = DecoderClassifier(self.model, self.tokenizer, **settings)
-        self.engine = f"transformers {transformers.__version__}, {method}, {self.precision}, texts {self.spec.text_version}"
+        self.writer = GenerativeGrader(self.model, self.tokenizer, self.spec, steps=steps, **settings) if self.spec.replies else None
+        way = f"writes {self.writer.task}" if self.writer else method
+        self.engine = f"transformers {transformers.__version__}, {way}, {self.precision}, texts {self.spec.text_version}"
 
     def logits(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
         if self.decoder:
             return self.decoder.logits(join_pairs(self.tokenizer, left, right, self.spec.max_tokens), self.method)
+        if self.writer:
+            return self.writer.write(left, right).logits
         if self.spec.reads_jointly():
             return self._run([left, right], self.spec.num_labels(), self._joint)
         cosines = self.cosines(left, right)

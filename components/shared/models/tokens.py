@@ -63,8 +63,13 @@ def join_pairs(tokenizer: Any, left: Sequence[str], right: Sequence[str], max_to
 def _distinct_ids(tokenizer: Any, texts: Sequence[str]) -> tuple[list[list[int]], np.ndarray]:
     """(ids of each distinct text, number of each row's text [rows])."""
     distinct, number = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)
+    return plain_ids(tokenizer, distinct.tolist()), number
+
+
+def plain_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of each text by itself; special tokens are neither added nor read."""
     settings = {"add_special_tokens": False, "split_special_tokens": True, "return_attention_mask": False}
-    return tokenizer(distinct.tolist(), **settings)["input_ids"] if len(distinct) else [], number
+    return tokenizer(list(texts), **settings)["input_ids"] if texts else []
 
 
 def _start_ids(tokenizer: Any) -> list[int]:

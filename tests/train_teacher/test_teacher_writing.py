@@ -15,6 +15,7 @@ from components.shared.models import folder
 from components.shared.models.generative import Wording
 from components.shared.models.scoring import Scorer
 from components.shared.tables import read_table, write_table
+from components.shared.schema import TABLES
 from components.shared.text import DECODER_PREFIX
 from components.shared.tracking import NullTracker
 from components.train_teacher.config import TrainTeacherConfig
@@ -41,6 +42,12 @@ def lessons(shop: dict[str, str], writer: str, **settings: Any) -> tuple[Writing
     path = folder.fetch(writer)
     spec, tokenizer = teacher_spec(path, config, tables.card.gains()), folder.load_tokenizer(path)
     return WritingExamples.of(Examples.of(tables, spec, tokenizer, config), tables, spec, tokenizer, config), tables, config
+
+
+def sub_judgments(uri: Path, rows: list[dict[str, str]]) -> str:
+    schema = TABLES["sub_judgments"].schema
+    write_table(str(uri), "sub_judgments", pa.Table.from_pylist([dict.fromkeys(schema.names) | row for row in rows], schema=schema))
+    return str(uri)
 
 
 def told(examples: WritingExamples, number: int) -> str:
@@ -106,7 +113,7 @@ def test_the_loss_is_that_of_the_reply_alone(shop: dict[str, str], writer: str) 
         with torch.inference_mode():
             log_p = torch.log_softmax(model(ids[None]).logits[0], -1)
         of_tokens = [-log_p[place - 1, ids[place]] for place in range(len(ids) - 1 - written, len(ids) - 1)]
-        grade = examples.grades[number % len(examples.grades)]
+        grade = int(examples.grades[number % len(examples.grades)])
         shares = {0: [0.8, 0.2, 0.0], 1: [0.1, 0.8, 0.1], 2: [0.0, 0.2, 0.8]}[grade]
         of_grade = -(torch.tensor(shares) * log_p[-2, examples.encoded.wording.grade.grades]).sum()
         weight = examples.examples.weights[number % len(examples.grades)]
@@ -122,11 +129,8 @@ def test_it_learns_to_judge_step_by_step(shop: dict[str, str], writer: str, tmp_
     shoes = pc.is_in(judgments["item_id"], value_set=pa.array(["i0", "i1", "i2"]))  # what items tell is quicker learnt than what pairs do
     grades = pc.if_else(shoes, pa.scalar(2, pa.int32()), pa.scalar(0, pa.int32()))
     write_table(str(tmp_path / "j"), "judgments", judgments.set_column(judgments.column_names.index("grade"), "grade", grades))
-    steps = judgments.select(["query_id", "item_id"]).append_column("aspect", pa.repeat("category", len(shoes)))
-    steps = steps.append_column("verdict", pc.if_else(shoes, "match", "mismatch")).append_column("annotator", pa.repeat("a", len(shoes)))
-    for name in ("query_span", "item_span"):
-        steps = steps.append_column(name, pa.nulls(len(shoes), pa.string()))
-    write_table(str(tmp_path / "s"), "sub_judgments", steps)
+    rows = judgments.select(["query_id", "item_id"]).append_column("verdict", pc.if_else(shoes, "match", "mismatch")).to_pylist()
+    sub_judgments(tmp_path / "s", [{**row, "aspect": "category", "annotator": "a"} for row in rows])
     config = TrainTeacherConfig.model_validate(
         {**SHORT, "reasoning": ["explain"], "sub_judgments": str(tmp_path / "s"), "num_epochs": 10, "learning_rate": 5e-3}
     )
@@ -148,12 +152,10 @@ def test_it_learns_to_judge_step_by_step(shop: dict[str, str], writer: str, tmp_
 
 
 def test_sub_judgments_come_from_a_table(shop: dict[str, str], writer: str, tmp_path: Path) -> None:
-    from conftest import write  # type: ignore[reportAttributeAccessIssue]
-
     ids = read_table(shop["judgments"], "judgments").slice(0, 1).to_pylist()[0]
     rows = [{"query_id": ids["query_id"], "item_id": ids["item_id"], "aspect": "brand", "verdict": "mismatch", "annotator": "a"}]
     rows.append({**rows[0], "query_id": "q-elsewhere"})
-    examples, tables, config = lessons(shop, writer, sub_judgments=write(tmp_path, "sub_judgments", rows), validation_share=0.0)
+    examples, tables, config = lessons(shop, writer, sub_judgments=sub_judgments(tmp_path / "one", rows), validation_share=0.0)
     assert examples.has_steps.sum() == 1
     (row,) = np.flatnonzero(examples.has_steps)
     assert (tables.training["query_id"][int(row)].as_py(), tables.training["item_id"][int(row)].as_py()) == (
@@ -164,7 +166,7 @@ def test_sub_judgments_come_from_a_table(shop: dict[str, str], writer: str, tmp_
     numbers = np.concatenate(examples.batches(0, config))
     others = numbers[examples.pairs_of(numbers) != row]
     assert (others // len(examples.encoded.prompts) == examples.first["grade"]).all()
-    elsewhere = write(tmp_path / "other", "sub_judgments", rows[1:])
+    elsewhere = sub_judgments(tmp_path / "other", rows[1:])
     with pytest.raises(InputError, match=r"key 'sub_judgments' = '.*other.*': none for the \d+ training pairs; annotate these"):
         lessons(shop, writer, sub_judgments=elsewhere)
 

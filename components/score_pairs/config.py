@@ -32,6 +32,10 @@ class ScorePairsConfig(StepConfig):
         description="How a decoder reads pairs that share a prefix; 'auto' measures some hundred pairs and keeps the fastest. "
         "Methods differ by rounding, below 0.0001 in fp32.",
     )
+    steps: bool = Field(
+        True,
+        description="Whether a teacher that was taught to reason writes its steps first; false reads its grade at once, which is faster.",
+    )
     engine: Literal["transformers", "onnx", "vllm", "endpoint"] = Field(
         "transformers",
         description="Who computes: transformers; 'onnx' for encoders that read jointly, 'vllm' for decoders (own image), 'endpoint' for a "

@@ -29,4 +29,4 @@ def open_scorer(config: ScorePairsConfig, model: str) -> PairScorer:
 
         return VllmScorer(model, precision=config.precision)
     method = "plain" if config.method == "auto" else config.method
-    return Scorer(model, batch_tokens=config.batch_tokens, precision=config.precision, method=method)
+    return Scorer(model, batch_tokens=config.batch_tokens, precision=config.precision, method=method, steps=config.steps)

@@ -141,10 +141,6 @@ class TrainTeacherConfig(StepConfig):
             )
         return self
 
-    def loss_name(self) -> str:
-        by_folding = "binary_cross_entropy" if self.folding == "walmart" else "soft_cross_entropy"
-        return by_folding if self.loss == "by_folding" else self.loss
-
     @model_validator(mode="after")
     def _writing_is_plain(self) -> Self:
         if self.form == "head" and (self.reasoning or self.sub_judgments):
@@ -164,6 +160,10 @@ class TrainTeacherConfig(StepConfig):
         """The table that `sub_judgments` names, so that a teacher is trained again when it was written again."""
         is_there = self.sub_judgments and storage.exists(self.sub_judgments)
         return {"sub_judgments": storage.listing_digest(self.sub_judgments)} if is_there else {}
+
+    def loss_name(self) -> str:
+        by_folding = "binary_cross_entropy" if self.folding == "walmart" else "soft_cross_entropy"
+        return by_folding if self.loss == "by_folding" else self.loss
 
     def compares_items(self) -> bool:
         """Whether a loss looks at the order of a query's items, so that they must stand together."""

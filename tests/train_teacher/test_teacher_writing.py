@@ -14,8 +14,8 @@ from components.shared.errors import InputError
 from components.shared.models import folder
 from components.shared.models.generative import Wording
 from components.shared.models.scoring import Scorer
-from components.shared.tables import read_table, write_table
 from components.shared.schema import TABLES
+from components.shared.tables import read_table, write_table
 from components.shared.text import DECODER_PREFIX
 from components.shared.tracking import NullTracker
 from components.train_teacher.config import TrainTeacherConfig
@@ -102,7 +102,7 @@ def test_every_pair_is_shown_once_with_a_task_that_is_switched_on(shop: dict[str
 
 
 def test_the_loss_is_that_of_the_reply_alone(shop: dict[str, str], writer: str) -> None:
-    examples, _, config = lessons(shop, writer, smoothing=0.2, balance=0.5)
+    examples, _, _ = lessons(shop, writer, smoothing=0.2, balance=0.5)
     model = folder.load_model(folder.fetch(writer), folder.read_spec(Path(writer)))
     objective = WritingObjective(examples, torch.device("cpu"))
     numbers = np.array([0, 5, 3 * len(examples.encoded.prompts) + 7, 2 * len(examples.encoded.prompts)])

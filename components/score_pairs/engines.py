@@ -12,10 +12,13 @@ def open_scorer(config: ScorePairsConfig, model: str) -> PairScorer:
     Raises:
         InputError: when the engine is not installed, or cannot run such a model.
     """
-    grader = folder.read_spec(folder.fetch(model)).grader
+    spec = folder.read_spec(folder.fetch(model))
+    grader = spec.grader
     if bool(grader) != (config.engine == "endpoint"):
         remedy = "set endpoint" if grader else "give a folder whose relevance.json has a grader"
         raise InputError(f"key 'engine' = '{config.engine}': model '{model}' is {'' if grader else 'not '}asked over HTTP; {remedy}")
+    if config.engine != "transformers" and spec.stages:
+        raise InputError(f"key 'engine' = '{config.engine}': model '{model}' is asked in {len(spec.stages)} stages; set transformers")
     if grader:
         from components.score_pairs.endpoint_engine import EndpointScorer  # noqa: PLC0415
 

@@ -1,5 +1,6 @@
 """How a decoder reads the pairs of one table: decided once, written beside its plan, and kept by whoever goes on with it."""
 
+from dataclasses import replace
 from typing import Any
 
 from components.score_pairs.config import ScorePairsConfig
@@ -45,5 +46,6 @@ def _measured(config: ScorePairsConfig, places: Places, work: Work) -> tuple[str
     ready = ShardScorer(config.model_copy(update={"method": DEFAULT}), places, work)
     scorer: Any = ready.scorer
     some = work.pairs.slice(0, MAX_PAIRS)
-    left, right = model_texts(ready.spec, some, work.queries, work.items, ready.neighbors)
+    longest = replace(ready.spec, stages=ready.spec.stages[-1:])
+    left, right = model_texts(longest, some, work.queries, work.items, ready.neighbors)
     return choose_method(scorer.decoder, join_pairs(scorer.tokenizer, left, right, ready.spec.max_tokens))

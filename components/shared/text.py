@@ -6,6 +6,8 @@ that a title cannot open a field of its own.
 """
 
 import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,8 +33,28 @@ TASKS = {
     "Check rule by rule, then give the grade.\n",
     "reflect": "\nSomeone decided grade: {grade}, which is wrong. Explain the error, then give the right grade.\n",
 }
+STAGE_SEPARATOR = "\x1e"  # between the prompts of one pair; `clean` leaves none of these in a text
+STRENGTHS = {0.4: "mostly", 0.2: "often", 0.1: "sometimes", 0.0: "rarely"}  # from which lower bound of the click rate; ProRBP cuts at 0.2
 
 StringColumn = pa.Array | pa.ChunkedArray
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a prompt shows beside query and item: items that the query's shoppers accepted, queries that the item satisfied, how often."""
+
+    accepted: bool = False
+    satisfied: bool = False
+    strength: bool = False
+
+
+STAGES = {
+    "semantic": Stage(),
+    "query": Stage(accepted=True),
+    "item": Stage(satisfied=True),
+    "neighbors": Stage(accepted=True, satisfied=True),
+    "both": Stage(accepted=True, satisfied=True, strength=True),
+}
 
 
 def clean(column: StringColumn) -> StringColumn:
@@ -53,6 +75,24 @@ def _nfkc(column: StringColumn) -> StringColumn:
 def normalise_query(column: StringColumn) -> StringColumn:
     """The form under which a query is counted and looked up: clean, lower case, at most 256 characters."""
     return pc.utf8_trim_whitespace(pc.utf8_slice_codeunits(pc.utf8_lower(clean(column)), 0, MAX_QUERY_CHARS))
+
+
+def with_strength(texts: StringColumn, lower_bounds: StringColumn) -> StringColumn:
+    """A neighbor's text behind a word for how often shoppers accepted it, by the lower bound of its click rate [rows]."""
+    least, words = zip(*STRENGTHS.items(), strict=True)
+    word = pc.case_when(pc.make_struct(*(pc.greater_equal(lower_bounds, one) for one in least)), *words)
+    return pc.binary_join_element_wise(word, texts, ": ")
+
+
+def join_stages(columns: Sequence[StringColumn]) -> StringColumn:
+    """The texts of several prompts of each pair as one column, so that staged and plain pairs travel alike [rows]."""
+    return pc.binary_join_element_wise(*columns, STAGE_SEPARATOR)
+
+
+def split_stages(texts: Sequence[str], num_stages: int) -> list[list[str]]:
+    """What `join_stages` joined: a list [rows] for each stage."""
+    parts = [one.split(STAGE_SEPARATOR) for one in texts]
+    return [[one[stage] for one in parts] for stage in range(num_stages)]
 
 
 def _field(name: str, column: StringColumn, limit: int = MAX_FIELD_CHARS) -> StringColumn:

@@ -34,6 +34,15 @@ class TrainTeacherConfig(StepConfig):
     neighbor_dropout: float = Field(
         0.3, ge=0, le=1, description="Share of training pairs, drawn anew every epoch, shown without neighbors."
     )
+    stages: list[Literal["semantic", "query", "item", "neighbors", "both"]] = Field(
+        [],
+        description="Prompts of each pair, whose answers are combined: 'semantic' shows query and item alone, 'query' and 'item' also the "
+        "neighbors of that side, 'neighbors' of both sides, 'both' with how often shoppers accepted them. Training draws one per pair and "
+        "epoch in place of neighbor_dropout. Scoring costs as many times as the prompts of a pair differ; empty asks once.",
+    )
+    combiner: Literal["learned", "mean"] = Field(
+        "learned", description="'learned': weights of the stages, fitted to the held-out queries; 'mean': all alike."
+    )
     validation_share: float = Field(0.1, ge=0, lt=1, description="Share of the training queries held out to report on.")
     max_tokens: int = Field(160, ge=8, description="Longest prompt, in tokens; what is longer is cut.")
     reading: Literal["joint", "separate"] = Field(
@@ -160,6 +169,18 @@ class TrainTeacherConfig(StepConfig):
         """The table that `sub_judgments` names, so that a teacher is trained again when it was written again."""
         is_there = self.sub_judgments and storage.exists(self.sub_judgments)
         return {"sub_judgments": storage.listing_digest(self.sub_judgments)} if is_there else {}
+
+    @model_validator(mode="after")
+    def _stages_can_be_asked(self) -> Self:
+        if len(set(self.stages)) < len(self.stages):
+            raise ValueError(f"stages {', '.join(self.stages)}: name each once")
+        if self.stages and self.reading == "separate":
+            raise ValueError("stages are for reading 'joint'; leave them empty")
+        if set(self.stages) - {"semantic"} and not self.num_neighbors:
+            raise ValueError(f"stages {', '.join(self.stages)} show neighbors; set num_neighbors above 0")
+        if self.stages and self.combiner == "learned" and not self.validation_share:
+            raise ValueError("combiner 'learned' is fitted to held-out queries; set validation_share above 0, or combiner 'mean'")
+        return self
 
     def loss_name(self) -> str:
         by_folding = "binary_cross_entropy" if self.folding == "walmart" else "soft_cross_entropy"

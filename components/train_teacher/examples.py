@@ -1,6 +1,7 @@
-"""From tables to training examples: prompts with and without neighbors, and batches of them."""
+"""From tables to training examples: one or several prompts of each pair, and batches of them."""
 
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from components.shared.models.batches import grouped_batches
 from components.shared.models.folder import ModelSpec
 from components.shared.models.inputs import model_texts
 from components.shared.tables import read_table
+from components.shared.text import split_stages
 from components.shared.training import Encoded, EncodedApart, shuffled_batches
 from components.train_teacher import targets
 from components.train_teacher.config import TrainTeacherConfig
@@ -99,7 +101,7 @@ def encode(tokenizer: object, left: list[str], right: list[str], spec: ModelSpec
 
 @dataclass(frozen=True)
 class Examples:
-    """Encoded prompts [variants x pairs]: row `p` is pair p as it is, row `pairs + p` the same without neighbors.
+    """Encoded prompts [prompts x pairs]: row `n * pairs + p` is pair p in prompt n, which is shown with probability `shares[n]`.
 
     `query` is the number of each pair's query, `grades` its grade [pairs], and `targets` what its answer should be [pairs, grades].
     """
@@ -109,15 +111,14 @@ class Examples:
     grades: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
-    num_variants: int
+    shares: np.ndarray
 
     @staticmethod
     def of(tables: Tables, spec: ModelSpec, tokenizer: object, config: TrainTeacherConfig) -> "Examples":
-        left, right = model_texts(spec, tables.training, tables.queries, tables.items, tables.neighbors)
-        hidden = spec.num_neighbors > 0 and config.neighbor_dropout > 0
-        if hidden:
-            bare_left, bare_right = model_texts(replace(spec, num_neighbors=0), tables.training, tables.queries, tables.items, None)
-            left, right = left + bare_left, right + bare_right
+        shares = prompt_shares(spec, config)
+        prompts = replace(spec, stages=list(shares))
+        texts = model_texts(prompts, tables.training, tables.queries, tables.items, tables.neighbors)
+        left, right = (list(chain.from_iterable(split_stages(side, len(shares)))) for side in texts)
         grades = tables.training["grade"].to_numpy().astype(np.int64)
         weights = targets.grade_weights(grades, len(spec.gains), config.balance)[grades]
         encoded = encode(tokenizer, left, right, spec, config)
@@ -125,20 +126,21 @@ class Examples:
         smoothing = config.smoothing if config.folding == "card" else 0.0
         own = targets.grade_targets(len(spec.gains), smoothing)
         wanted = targets.judged_targets(grades, vote_matrix(tables.training["votes"], len(spec.gains)), own, config.vote_prior)
-        return Examples(encoded, query, grades, wanted, weights, 2 if hidden else 1)
+        return Examples(encoded, query, grades, wanted, weights, np.array(list(shares.values())))
 
     def batches(self, epoch: int, config: TrainTeacherConfig) -> list[np.ndarray]:
-        """Rows of `encoded`: each pair once, some without neighbors; a function of (seed, epoch).
+        """Rows of `encoded`: each pair once, in a prompt drawn by `shares`; a function of (seed, epoch).
 
         Rows of a batch are of like length; where a loss compares the items of a query, they are groups of whole queries instead, and
-        the items of one query are shown with or without neighbors alike.
+        the items of one query are shown in the same prompt.
         """
         rng = np.random.default_rng([config.seed, epoch])
         rows = np.arange(len(self.grades))
         grouped = config.compares_items()
-        if self.num_variants > 1:
+        if len(self.shares) > 1:
             draws = rng.random(int(self.query.max()) + 1)[self.query] if grouped else rng.random(len(rows))
-            rows = rows + len(rows) * (draws < config.neighbor_dropout)
+            of_later = np.cumsum(self.shares[::-1])[-2::-1]  # share of the prompts after the first, after the second, ...
+            rows = rows + len(rows) * (draws[:, None] < of_later).sum(axis=1)
         if grouped:
             rows_each = config.batch_size or config.batch_tokens / float(self.encoded.lengths[rows].mean())
             size = {"queries_per_batch": max(1, int(rows_each / config.items_per_query)), "items_per_query": config.items_per_query}
@@ -148,8 +150,22 @@ class Examples:
             chosen = shuffled_batches(self.encoded.lengths[rows], rng, **sizes)
         return [rows[one] for one in chosen]
 
+    def mean_lengths(self) -> np.ndarray:
+        """Tokens of each pair [pairs], on average over its prompts."""
+        return self.shares @ self.encoded.lengths.reshape(len(self.shares), -1)
+
     def pairs_of(self, rows: np.ndarray) -> np.ndarray:
         return rows % len(self.grades)
+
+
+def prompt_shares(spec: ModelSpec, config: TrainTeacherConfig) -> dict[str, float]:
+    """Name of each prompt that training shows (in `text.STAGES`) -> share of the pairs that are shown it."""
+    if spec.stages:
+        return dict.fromkeys(spec.stages, 1 / len(spec.stages))
+    if not spec.num_neighbors:
+        return {"semantic": 1.0}
+    hidden = {"semantic": config.neighbor_dropout} if config.neighbor_dropout else {}
+    return {"neighbors": 1 - config.neighbor_dropout, **hidden}
 
 
 def identity_of(sources: Sources, config: TrainTeacherConfig) -> str:

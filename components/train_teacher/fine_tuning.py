@@ -94,7 +94,7 @@ def objective_of(
 
 def estimate_of(network: Any, examples: Examples | WritingExamples, config: TrainTeacherConfig, device: torch.device) -> Estimate:
     """What this training will cost on devices like this one; call it before weights are shared out."""
-    lengths = examples.encoded.lengths[: len(examples.grades)]
+    lengths = examples.mean_lengths()
     shape = Shape.of(network, getattr(network, "network", network).config, config)
     peak = measured_peak(device, config.precision)
     return estimate(shape, config, num_tokens=float(lengths.sum()) * config.num_epochs, mean_tokens=float(lengths.mean()), peak=peak)

@@ -1,5 +1,6 @@
 """Pairs that the network under training is asked about: after every epoch, and to fit grades to its cosines."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,13 @@ from components.shared.models.folder import ModelSpec
 from components.shared.models.inputs import model_texts
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Tables, encode
-from components.train_teacher.validation import grade_metrics, order_metrics
+from components.train_teacher.grading import grade_metrics, order_metrics
 from components.train_teacher.world import World
 from components.train_teacher.writing import AskedAtOnce
 
 
 class HeldOut:
-    """`pairs` as the network reads them, with their neighbors."""
+    """`pairs` as the network reads them, in the last of several stages."""
 
     def __init__(
         self,
@@ -30,7 +31,7 @@ class HeldOut:
         world: World,
         device: torch.device,
     ) -> None:
-        texts = model_texts(spec, pairs, tables.queries, tables.items, tables.neighbors)
+        texts = model_texts(replace(spec, stages=spec.stages[-1:]), pairs, tables.queries, tables.items, tables.neighbors)
         self.encoded = encode(tokenizer, *texts, spec, config)
         self.written = AskedAtOnce.of(self.encoded, tokenizer, spec) if spec.replies else None
         self.batches = token_batches(self.encoded.lengths, config.batch_tokens)

@@ -13,11 +13,11 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from components.shared.models.scoring import grade_logits, mean_pool
+from components.train_teacher.cross_fitting import cross_fitted
 
 MARGIN_SCALE = 20.0
 """Cosines times this are RankNet's scores, as in the ranking losses of sentence-transformers."""
 LEAST_SLOPE = 1e-3
-CROSS_FIT_PARTS = 5
 SLOPE_SPREAD = 100.0
 """Standard deviation of the slope's normal prior: it only keeps the slope finite where the cosine tells grades apart without error."""
 
@@ -57,18 +57,10 @@ def fit_grades(cosines: np.ndarray, grades: np.ndarray, num_grades: int) -> tupl
     return float(found.x[0]), (found.x[1:] - found.x[1:].mean()).tolist()
 
 
-def cross_fitted(cosines: np.ndarray, grades: np.ndarray, query_ids: np.ndarray, num_grades: int) -> np.ndarray:
-    """Probability of each grade [pairs, grades] of every pair by grades fitted to other queries; one query alone has none: [0, 0].
+def cross_fitted_grades(cosines: np.ndarray, grades: np.ndarray, query_ids: np.ndarray, num_grades: int) -> np.ndarray:
+    """Probability of each grade [pairs, grades] of every pair, by grades that were fitted to other queries; see `cross_fitted`."""
 
-    A model's own grades are fitted to all of these queries, so on them they would flatter. Queries are dealt into CROSS_FIT_PARTS parts and
-    each part is predicted by the fit of the others (cross-fitting: Chernozhukov et al. 2018, Double/debiased machine learning, section 3).
-    """
-    distinct, query = np.unique(query_ids, return_inverse=True)
-    if len(distinct) < 2:
-        return np.zeros((0, 0))
-    part = query % min(CROSS_FIT_PARTS, len(distinct))
-    found = np.zeros((len(grades), num_grades))
-    for number in np.unique(part):
-        here = part == number
-        found[here] = softmax(grade_logits(cosines[here][:, None], *fit_grades(cosines[~here], grades[~here], num_grades)), axis=1)
-    return found
+    def answers(known: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        return softmax(grade_logits(cosines[asked][:, None], *fit_grades(cosines[known], grades[known], num_grades)), axis=1)
+
+    return cross_fitted(query_ids, answers)

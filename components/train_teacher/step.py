@@ -10,6 +10,7 @@ from components.shared.models.arithmetic import resolve_precision
 from components.shared.report import Report
 from components.shared.tables import Manifest
 from components.shared.tracking import Tracker
+from components.train_teacher.ablation import to_csv
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources, Tables, read_tables
 from components.train_teacher.figures import calibration_plot, curve_plot
@@ -21,7 +22,7 @@ from components.train_teacher.world import World
 
 logger = logging.getLogger(__name__)
 
-PLOT, CALIBRATION_PLOT = "loss_curve.svg", "calibration.svg"
+PLOT, CALIBRATION_PLOT, ABLATION = "loss_curve.svg", "calibration.svg", "stages.csv"
 
 
 def run(
@@ -56,10 +57,8 @@ def run(
         outcome = train_on_many(config, sources, model, tracker)
     else:
         outcome = _train_here(config, sources, model, tracker, tables)
-    curve, validation = outcome.curve, outcome.validation
-    metrics = {**curve.metrics(), **validation.metrics}
-    pictures = {PLOT: curve_plot(curve), **({CALIBRATION_PLOT: calibration_plot(validation.bins)} if validation.bins else {})}
-    for name, content in pictures.items():
+    metrics = {**outcome.curve.metrics(), **outcome.validation.metrics}
+    for name, content in _beside(outcome).items():
         place = f"{storage.normalise(model)}-{name}"
         storage.write_bytes(place, content)
         tracker.artifact(place)
@@ -68,10 +67,21 @@ def run(
     return _report(tables, metrics, config)
 
 
+def _beside(outcome: Outcome) -> dict[str, bytes]:
+    """What lies beside the model folder, by the end of its name."""
+    validation = outcome.validation
+    found = {PLOT: curve_plot(outcome.curve)}
+    if validation.bins:
+        found[CALIBRATION_PLOT] = calibration_plot(validation.bins)
+    if validation.ablation:
+        found[ABLATION] = to_csv(validation.ablation)
+    return found
+
+
 def _train_here(config: TrainTeacherConfig, sources: Sources, model: str, tracker: Tracker, tables: Tables) -> Outcome:
     try:
         curve = fine_tune(config, sources, model, tracker, World(), tables)
-        return Outcome(curve, validate(model, tables, resolve_precision(config.precision)))
+        return Outcome(curve, validate(model, tables, config))
     except torch.OutOfMemoryError as error:
         raise out_of_memory(error) from None
 

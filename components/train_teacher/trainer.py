@@ -166,7 +166,7 @@ def train(place: str, job: dict[str, Any]) -> None:
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     if rank == 0:  # here and not in the task that launched us, which may have no GPU
-        Outcome(curve, validate(job["model"], read_tables(sources, config), resolve_precision(config.precision))).write(place)
+        Outcome(curve, validate(job["model"], read_tables(sources, config), config)).write(place)
 
 
 def main() -> int:

@@ -1,57 +1,30 @@
 """How good the teacher is on judgments that it has not seen."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.special import softmax
-from sklearn.metrics import f1_score
 
-from components.shared import metrics
+from components.shared.models import folder
+from components.shared.models.arithmetic import resolve_precision
 from components.shared.models.inputs import model_texts
 from components.shared.models.scoring import Scorer
 from components.shared.schema import SEGMENTS
 from components.shared.text import EVIDENCE_ON_ITEMS, EVIDENCE_ON_QUERIES, SEPARATOR
+from components.train_teacher.ablation import LEARNED, MEAN, ablation_metrics, ablation_rows, stage_answers
+from components.train_teacher.combiner import fit_combiner
+from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Tables
-from components.train_teacher.similarity import cross_fitted
+from components.train_teacher.grading import grade_metrics, order_metrics
+from components.train_teacher.similarity import cross_fitted_grades
+
+logger = logging.getLogger(__name__)
 
 NUM_BINS = 10
-
-
-def grade_metrics(probabilities: np.ndarray, grades: np.ndarray, gains: np.ndarray) -> dict[str, float]:
-    """Quality of predicted grades.
-
-    Args:
-        probabilities: [pairs, grades]; grades: [pairs]; gains: [grades].
-
-    Returns:
-        cross_entropy, accuracy, macro_f1 (mean over grades that occur), mse of the expected gain, and mse_over_variance: below 1 the
-        teacher is better than always answering the mean (a published teacher is at 1.06, `papers.md` A.8).
-    """
-    chosen = probabilities[np.arange(len(grades)), grades]
-    guessed = probabilities.argmax(axis=1)
-    truth = gains[grades]
-    mse = float(np.mean((probabilities @ gains - truth) ** 2))
-    variance = float(truth.var())
-    found = {
-        "cross_entropy": float(-np.log(np.maximum(chosen, 1e-12)).mean()),
-        "accuracy": float((guessed == grades).mean()),
-        "macro_f1": float(f1_score(grades, guessed, labels=np.unique(grades), average="macro")),
-        "mse": mse,
-    }
-    return found | ({"mse_over_variance": mse / variance} if variance else {})
-
-
-def order_metrics(scores: np.ndarray, truth: np.ndarray, query_ids: np.ndarray) -> dict[str, float]:
-    """pairwise_accuracy, the mean over queries of the share of item pairs of different gain that the scores order right; 0.5 is chance.
-
-    Args:
-        scores, truth: expected and judged gain [pairs]; query_ids: [pairs], ascending.
-    """
-    names, query = np.unique(query_ids, return_inverse=True)
-    wins, pairs = metrics.count_ordered_pairs(query, scores, truth, len(names))
-    return {"pairwise_accuracy": float((wins[pairs > 0] / pairs[pairs > 0]).mean())} if pairs.any() else {}
 
 
 @dataclass(frozen=True)
@@ -76,46 +49,83 @@ class Bins:
 
 @dataclass(frozen=True)
 class Validation:
-    """Metrics under `validation.`, and the bins of the calibration plot where there are grades to predict."""
+    """Metrics under `validation.`, and the bins of the calibration plot where there are grades to predict.
+
+    Of a teacher that is asked in stages also the rows of `ablation.ablation_rows`.
+    """
 
     metrics: dict[str, float]
     bins: Bins | None = None
+    ablation: list[dict[str, Any]] = field(default_factory=list)
 
 
-def validate(model: str, tables: Tables, precision: str) -> Validation:
+def validate(model: str, tables: Tables, config: TrainTeacherConfig) -> Validation:
     """The saved model on the held-out queries, as a whole and by slice; empty without such queries.
 
-    Grades of a teacher that reads separately were fitted to these very queries: its figures about grades are cross-fitted (and absent
-    where only one query is held out).
+    What combines stages is learned from these very queries and put into the model's folder here. Grades of a teacher that reads separately
+    were fitted to them too: the figures of both are cross-fitted (the plain average's, or absent, where only one query is held out).
     """
     pairs: pa.Table = tables.validation
     if not len(pairs):
         return Validation({})
-    scorer = Scorer(model, precision=precision)
+    scorer = Scorer(model, precision=resolve_precision(config.precision))
     texts = model_texts(scorer.spec, pairs, tables.queries, tables.items, tables.neighbors)
     grades, query_ids, gains = pairs["grade"].to_numpy(), pairs["query_id"].to_numpy(), np.asarray(scorer.spec.gains)
-    found = {"pairs": float(len(pairs))}
+    given = _asked(scorer, texts, grades, query_ids, config)
+    if given.spec:
+        logger.info("stages %s count %s", given.spec.stages, given.spec.stage_weights)
+        folder.write_spec(model, given.spec)
+    truth = np.asarray(tables.card.gains())[grades]
+    found = {"pairs": float(len(pairs)), **given.extra, **order_metrics(given.order, truth, query_ids)}
+    parts = slices(pairs, tables, texts)
+    for name, chosen in parts.items():
+        own = order_metrics(given.order[chosen], truth[chosen], query_ids[chosen])
+        found |= {f"{name}.{metric}": value for metric, value in own.items()} | {f"{name}.pairs": float(chosen.sum())}
+    bins, ablation = None, []
+    if len(given.probabilities):
+        bins = Bins.of(given.probabilities @ gains, gains[grades])
+        found |= grade_metrics(given.probabilities, grades, gains) | {"calibration_error": bins.error()}
+    if given.by_stage:
+        ablation = ablation_rows(given.by_stage, grades, query_ids, gains, parts | kinds(pairs, tables))
+        found |= ablation_metrics(ablation)
+    return Validation({f"validation.{name}": value for name, value in found.items()}, bins, ablation)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a teacher says: a score to order by [pairs], probabilities [pairs, grades], those of each stage, a spec with their combiner.
+
+    `extra` are further metrics.
+    """
+
+    order: np.ndarray
+    probabilities: np.ndarray
+    by_stage: dict[str, np.ndarray] = field(default_factory=dict)
+    spec: folder.ModelSpec | None = None
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+def _asked(
+    scorer: Scorer, texts: tuple[list[str], list[str]], grades: np.ndarray, query_ids: np.ndarray, config: TrainTeacherConfig
+) -> Answers:
+    spec, gains = scorer.spec, np.asarray(scorer.spec.gains)
+    if spec.stages:
+        stage_logits = scorer.stage_logits(*texts)
+        by_stage = stage_answers(spec.stages, stage_logits, grades, query_ids)
+        if config.combiner != LEARNED or LEARNED not in by_stage:
+            return Answers(by_stage[MEAN] @ gains, by_stage[MEAN], by_stage)
+        combiner = fit_combiner(stage_logits, grades)
+        learned = replace(spec, stage_weights=combiner.weights.tolist(), stage_offsets=combiner.offsets.tolist())
+        return Answers(by_stage[LEARNED] @ gains, by_stage[LEARNED], by_stage, learned)
     if scorer.writer:
         written = scorer.writer.write(*texts)
         probabilities = softmax(written.logits, axis=1)
-        order = probabilities @ gains
-        found["malformed_share"] = written.malformed.total() / len(pairs)
-    elif scorer.spec.reads_jointly():
+        return Answers(probabilities @ gains, probabilities, extra={"malformed_share": written.malformed.total() / len(grades)})
+    if spec.reads_jointly():
         probabilities = scorer.probabilities(*texts)
-        order = probabilities @ gains
-    else:
-        order = scorer.cosines(*texts)[:, 0].astype(np.float64)
-        probabilities = cross_fitted(order, grades, query_ids, len(gains))
-    truth = np.asarray(tables.card.gains())[grades]
-    found |= order_metrics(order, truth, query_ids)
-    for name, chosen in slices(pairs, tables, texts).items():
-        own = order_metrics(order[chosen], truth[chosen], query_ids[chosen])
-        found |= {f"{name}.{metric}": value for metric, value in own.items()} | {f"{name}.pairs": float(chosen.sum())}
-    bins = None
-    if len(probabilities):
-        bins = Bins.of(probabilities @ gains, gains[grades])
-        found |= grade_metrics(probabilities, grades, gains) | {"calibration_error": bins.error()}
-    return Validation({f"validation.{name}": value for name, value in found.items()}, bins)
+        return Answers(probabilities @ gains, probabilities)
+    order = scorer.cosines(*texts)[:, 0].astype(np.float64)
+    return Answers(order, cross_fitted_grades(order, grades, query_ids, len(gains)))
 
 
 def slices(pairs: pa.Table, tables: Tables, texts: tuple[list[str], list[str]]) -> dict[str, np.ndarray]:
@@ -126,3 +136,9 @@ def slices(pairs: pa.Table, tables: Tables, texts: tuple[list[str], list[str]]) 
     shown = np.fromiter((on_query in left or on_item in right for left, right in zip(*texts, strict=True)), bool)
     found |= {"with_evidence": shown, "without_evidence": ~shown}
     return {name: chosen for name, chosen in found.items() if 0 < chosen.sum() < len(pairs)}
+
+
+def kinds(pairs: pa.Table, tables: Tables) -> dict[str, np.ndarray]:
+    """`kind_<kind>` -> which pairs [pairs] are about queries of that kind, where the data tells kinds apart."""
+    kind = tables.queries["kind"].take(pc.index_in(pairs["query_id"], value_set=tables.queries["query_id"].combine_chunks()))
+    return {f"kind_{one}": pc.fill_null(pc.equal(kind, one), False).to_numpy() for one in sorted(pc.unique(kind.drop_null()).to_pylist())}

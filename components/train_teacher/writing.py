@@ -150,6 +150,10 @@ class WritingExamples:
             found.append((places[drawn] + wrong * (names[drawn] == REFLECT)) * len(self.encoded.prompts) + rows)
         return found
 
+    def mean_lengths(self) -> np.ndarray:
+        """Tokens of each pair [pairs] with its longest task, on average over its prompts."""
+        return self.examples.mean_lengths()
+
     def pairs_of(self, numbers: np.ndarray) -> np.ndarray:
         return numbers % len(self.grades)
 

@@ -82,7 +82,7 @@ def test_without_neighbors_there_is_one_variant(shop: dict[str, str]) -> None:
     tables = read_tables(Sources(**{**shop, "neighbors": ""}), config)
     path = folder.fetch(shop["encoder"])
     examples = Examples.of(tables, teacher_spec(path, config, tables.card.gains()), folder.load_tokenizer(path), config)
-    assert examples.num_variants == 1
+    assert examples.shares.tolist() == [1.0]
     assert len(examples.encoded.lengths) == 108
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.shared.models.scoring import grade_logits
-from components.train_teacher.similarity import LEAST_SLOPE, MARGIN_SCALE, SeparateReader, cross_fitted, fit_grades
+from components.train_teacher.similarity import LEAST_SLOPE, MARGIN_SCALE, SeparateReader, cross_fitted_grades, fit_grades
 
 
 def probabilities(cosines: np.ndarray, slope: float, offsets: list[float]) -> np.ndarray:
@@ -63,11 +63,11 @@ def test_a_query_is_predicted_by_grades_that_were_fitted_to_the_others() -> None
     cosines = np.array([0.1, 0.9, 0.2, 0.8, 0.3, 0.6])
     grades = np.array([0, 1, 0, 1, 1, 0])
     queries = np.array(["a", "a", "b", "b", "c", "c"])
-    found = cross_fitted(cosines, grades, queries, 2)
+    found = cross_fitted_grades(cosines, grades, queries, 2)
     for query in "abc":
         here = queries == query
         expected = probabilities(cosines[here], *fit_grades(cosines[~here], grades[~here], 2))
         np.testing.assert_allclose(found[here], expected, atol=1e-6)
     turned = np.where(queries == "a", 1 - grades, grades)
-    np.testing.assert_array_equal(cross_fitted(cosines, turned, queries, 2)[:2], found[:2])
-    assert cross_fitted(cosines[:2], grades[:2], queries[:2], 2).size == 0
+    np.testing.assert_array_equal(cross_fitted_grades(cosines, turned, queries, 2)[:2], found[:2])
+    assert cross_fitted_grades(cosines[:2], grades[:2], queries[:2], 2).size == 0

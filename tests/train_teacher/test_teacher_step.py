@@ -22,8 +22,9 @@ from components.shared.training import Checkpoints, Curve
 from components.train_teacher import fine_tuning, network
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.figures import calibration_plot, curve_plot
+from components.train_teacher.grading import grade_metrics, order_metrics
 from components.train_teacher.step import run
-from components.train_teacher.validation import Bins, grade_metrics, order_metrics
+from components.train_teacher.validation import Bins
 from components.train_teacher.world import World
 
 SHORT: dict[str, Any] = {"num_neighbors": 1, "max_tokens": 64, "batch_size": 27, "num_epochs": 3, "learning_rate": 3e-3}

@@ -22,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from components.shared import storage
 from components.shared.errors import InputError
-from components.shared.text import TEXT_VERSION
+from components.shared.text import STAGES, TEXT_VERSION, Stage
 
 SPEC = "relevance.json"
 KINDS = ("encoder", "teacher", "cross_encoder", "bi_encoder")
@@ -41,9 +41,10 @@ class ModelSpec:
 
     `decoder` says that a joint reader looks only backwards: query and item are tokenised apart (`tokens.join_pairs`) and its head reads
     the last token. A teacher with `offsets` (one per grade) reads query and item separately: the logit of grade g is `slope` x g x
-    cosine + offset g. A teacher with `replies` writes (`generative.py`): these are the tasks of `text.TASKS` that it was taught, it scores
-    by the first, with at most `step_tokens` tokens before the grade. A teacher with a `grader` has no weights here, it is asked over HTTP
-    (`score_pairs/endpoint_engine.py`).
+    cosine + offset g. A teacher with `stages` (names in `text.STAGES`) is asked once for each of them, and `stages.combined_logits` makes
+    one answer by `stage_weights` [stages] and `stage_offsets` [grades]. A teacher with `replies` writes (`generative.py`): these are the
+    tasks of `text.TASKS` that it was taught, it scores by the first, with at most `step_tokens` tokens before the grade. A teacher with a
+    `grader` has no weights here, it is asked over HTTP (`score_pairs/endpoint_engine.py`).
     """
 
     kind: str
@@ -58,6 +59,13 @@ class ModelSpec:
     grader: dict[str, Any] = field(default_factory=dict)
     replies: list[str] = field(default_factory=list)
     step_tokens: int = 0
+    stages: list[str] = field(default_factory=list)
+    stage_weights: list[float] = field(default_factory=list)
+    stage_offsets: list[float] = field(default_factory=list)
+
+    def prompts(self) -> list[Stage]:
+        """What each prompt of a teacher shows."""
+        return [STAGES[name] for name in self.stages or ["neighbors" if self.num_neighbors else "semantic"]]
 
     def reads_jointly(self) -> bool:
         return self.kind in JOINT_KINDS and not self.offsets
@@ -124,6 +132,11 @@ def read_spec(folder: Path) -> ModelSpec:
     spec = ModelSpec(**given)
     if spec.kind not in KINDS:
         raise InputError(f"'{folder / SPEC}': kind '{spec.kind}' is unknown; one of {', '.join(KINDS)}")
+    if unknown := [one for one in spec.stages if one not in STAGES]:
+        raise InputError(f"'{folder / SPEC}': stage '{unknown[0]}' is unknown; one of {', '.join(STAGES)}")
+    sizes = (len(spec.stage_weights), len(spec.stage_offsets))
+    if spec.stages and sizes != (len(spec.stages), len(spec.gains)):
+        raise InputError(f"'{folder / SPEC}': {sizes[0]} stage_weights and {sizes[1]} stage_offsets; give one per stage and one per grade")
     if spec.text_version != TEXT_VERSION:
         raise OutdatedModelError(
             f"'{folder / SPEC}': the model reads texts of version {spec.text_version}, this code writes version {TEXT_VERSION}: retrain"
@@ -189,6 +202,11 @@ def save(uri: str, model: Any, tokenizer: Any, spec: ModelSpec) -> None:
         tokenizer.save_pretrained(folder)
         for file in sorted(one for one in folder.rglob("*") if one.is_file()):
             _upload(file, storage.join(uri, file.relative_to(folder).as_posix()))
+    write_spec(uri, spec)
+
+
+def write_spec(uri: str, spec: ModelSpec) -> None:
+    """Say (anew) what the model folder is."""
     storage.write_json(storage.join(uri, SPEC), asdict(spec))
 
 

@@ -27,7 +27,7 @@ def rows_of(table: pa.Table, key: str, wanted: Any, *, where: str) -> pa.Table:
 def model_texts(
     spec: ModelSpec, pairs: pa.Table, queries: pa.Table, items: pa.Table, neighbors: pa.Table | None
 ) -> tuple[list[str], list[str]]:
-    """Left and right text of each pair [rows of `pairs`].
+    """Left and right text of each pair [rows of `pairs`]; those of a teacher with stages hold a text for each (`text.split_stages`).
 
     Args:
         pairs: columns query_id, item_id and, for judgments, judged_at: only behavior from before that day is shown.
@@ -40,15 +40,25 @@ def model_texts(
     item_rows = rows_of(items, "item_id", pairs["item_id"], where="pairs")
     if spec.kind != "teacher":
         return text.query_text(query_rows["query"]).to_pylist(), text.item_text(item_rows).to_pylist()
-    accepted = satisfied = None
-    if spec.num_neighbors:
-        if neighbors is None:
-            raise InputError("this teacher was trained with behavior neighbors; give the neighbors table (--neighbors)")
-        accepted, satisfied = _neighbor_texts(spec, pairs, query_rows, neighbors)
-    return text.teacher_query(query_rows["query"], accepted).to_pylist(), text.teacher_item(item_rows, satisfied).to_pylist()
+    if spec.num_neighbors and neighbors is None:
+        raise InputError("this teacher was trained with behavior neighbors; give the neighbors table (--neighbors)")
+    evidence = {
+        strength: _neighbor_texts(spec, pairs, query_rows, neighbors, strength=strength)
+        for strength in {one.strength for one in spec.prompts()}
+    }
+    left = [text.teacher_query(query_rows["query"], evidence[one.strength][0] if one.accepted else None) for one in spec.prompts()]
+    right = [text.teacher_item(item_rows, evidence[one.strength][1] if one.satisfied else None) for one in spec.prompts()]
+    return text.join_stages(left).to_pylist(), text.join_stages(right).to_pylist()
 
 
-def _neighbor_texts(spec: ModelSpec, pairs: pa.Table, query_rows: pa.Table, neighbors: pa.Table) -> tuple[pa.Array, pa.Array]:
+def _neighbor_texts(
+    spec: ModelSpec, pairs: pa.Table, query_rows: pa.Table, neighbors: pa.Table | None, *, strength: bool
+) -> tuple[pa.Array | None, pa.Array | None]:
+    if not spec.num_neighbors or neighbors is None:
+        return None, None
+    if strength:
+        shown = text.with_strength(neighbors["text"], neighbors["lower_bound"])
+        neighbors = neighbors.set_column(neighbors.column_names.index("text"), "text", shown)
     no_date = pa.nulls(len(pairs), pa.date32())
     judged_at = pairs["judged_at"] if "judged_at" in pairs.column_names else no_date
     keys = pa.table({"query": query_rows["query"], "item_id": pairs["item_id"], "judged_at": judged_at})

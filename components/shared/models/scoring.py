@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from components.shared.models.arithmetic import fast_float32, pick_device, resol
 from components.shared.models.batches import token_batches
 from components.shared.models.decoders import DecoderClassifier
 from components.shared.models.generative import GenerativeGrader
+from components.shared.models.stages import combined_logits
 from components.shared.models.tokens import encode_rows, join_pairs
+from components.shared.text import split_stages
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +100,20 @@ class Scorer(PairScorer):
         self.engine = f"transformers {transformers.__version__}, {way}, {self.precision}, texts {self.spec.text_version}"
 
     def logits(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
+        if self.spec.stages:
+            return combined_logits(self.stage_logits(left, right), np.asarray(self.spec.stage_weights), np.asarray(self.spec.stage_offsets))
+        return self._logits(left, right)
+
+    def stage_logits(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
+        """What a teacher says in each of its stages [stages, rows, grades], float32; stages that read the same cost one."""
+        num_stages = len(self.spec.stages)
+        sides = [list(chain.from_iterable(split_stages(texts, num_stages))) for texts in (left, right)]
+        number: dict[tuple[str, str], int] = {}
+        rows = [number.setdefault(pair, len(number)) for pair in zip(*sides, strict=True)]
+        distinct = [[pair[side] for pair in number] for side in (0, 1)]
+        return self._logits(*distinct)[rows].reshape(num_stages, len(left), self.spec.num_labels())
+
+    def _logits(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
         if self.decoder:
             return self.decoder.logits(join_pairs(self.tokenizer, left, right, self.spec.max_tokens), self.method)
         if self.writer:

@@ -1,10 +1,12 @@
-"""Pairs per second of bulk scoring by a MiniLM cross-encoder: what length buckets and bf16 are worth, as ratios within one run.
+"""Pairs per second of bulk scoring by a MiniLM cross-encoder: what length buckets, packs and bf16 are worth, as ratios within one run.
 
   python benchmarks/score_pairs.py            # about a minute; writes benchmarks/results/score_pairs.json
+  python benchmarks/score_pairs.py --formats fp32 --threads 2 --result score_pairs_intel      # a CPU without products in bf16
 
-Five ways score the same pairs in turn, several rounds, so that a busy machine slows all of them alike:
+The ways score the same pairs in turn, several rounds, so that a busy machine slows all of them alike:
 sentence-transformers' `CrossEncoder.predict`; padded to the longest allowed length; padded to the longest of each batch in arrival
-order; length buckets under a token budget (what `components.shared.models.scoring.Scorer` does); the same in bf16.
+order; length buckets under a token budget (what encoders get that cannot be read in packs); packs without padding whose last layer works
+at the first token alone (what `components.shared.models.scoring.Scorer` does); the last two in bf16 too.
 """
 
 import argparse
@@ -12,7 +14,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +26,6 @@ from components.shared.models.batches import padding_share, token_batches
 from components.shared.models.folder import ModelSpec
 from components.shared.models.scoring import Scorer
 
-RESULT = Path(__file__).parent / "results" / "score_pairs.json"
 MAX_TOKENS, BATCH_ROWS, BATCH_TOKENS, SEED = 128, 32, 1024, 0  # a small budget, because the sample is small too
 WORDS = [
     "red",
@@ -88,21 +88,30 @@ def measure(ways: dict[str, Callable[[], np.ndarray]], rounds: int) -> tuple[dic
     return seconds, scores
 
 
-def result_of(num_pairs: int, rounds: int) -> dict:
+def ours_of(model: str, formats: list[str]) -> dict[str, Scorer]:
+    """Our two methods in each number format."""
+    found = {}
+    for precision in formats:
+        suffix = "" if precision == "fp32" else f"_{precision}"
+        found |= {f"{method}{suffix}": Scorer(model, batch_tokens=BATCH_TOKENS, precision=precision) for method in ("bucketed", "packed")}
+        found[f"bucketed{suffix}"].encoder.first_position = None
+    return found
+
+
+def result_of(num_pairs: int, rounds: int, formats: list[str]) -> dict:
     left, right = example_pairs(num_pairs)
     with tempfile.TemporaryDirectory() as where:
         model = cross_encoder(where)
-        fp32 = Scorer(model, batch_tokens=BATCH_TOKENS)
-        bf16 = Scorer(model, batch_tokens=BATCH_TOKENS, precision="bf16")
+        ours = ours_of(model, formats)
+        fp32 = ours["bucketed"]
         peer = CrossEncoder(model, num_labels=1, max_length=MAX_TOKENS, activation_fn=torch.nn.Identity())
     ways = {
         "cross_encoder_predict": lambda: peer.predict(list(zip(left, right, strict=True)), batch_size=BATCH_ROWS, show_progress_bar=False),
         "padded_to_max": lambda: in_arrival_order(fp32, left, right, "max_length"),
         "padded_to_longest": lambda: in_arrival_order(fp32, left, right, "longest"),
-        "bucketed": lambda: fp32.scores(left, right),
-        "bucketed_bf16": lambda: bf16.scores(left, right),
+        **{name: lambda scorer=scorer: scorer.scores(left, right) for name, scorer in ours.items()},
     }
-    for name in ("bucketed", "bucketed_bf16"):  # the first call pays for memory and kernels
+    for name in ours:  # the first call pays for memory and kernels
         ways[name]()
     seconds, scores = measure(ways, rounds)
     lengths = np.asarray([len(one) for one in fp32.tokenizer(left, right, truncation=True, max_length=MAX_TOKENS)["input_ids"]])
@@ -116,7 +125,6 @@ def result_of(num_pairs: int, rounds: int) -> dict:
         "pairs_per_s": {name: round(num_pairs / statistics.median(values), 1) for name, values in seconds.items()},
         "times_padded_to_max": times("padded_to_max"),
         "times_cross_encoder_predict": times("cross_encoder_predict"),
-        "bf16_over_fp32": round(statistics.median(a / b for a, b in zip(seconds["bucketed"], seconds["bucketed_bf16"], strict=True)), 2),
         "largest_score_difference": {name: float(np.abs(own - scores["padded_to_max"]).max()) for name, own in scores.items()},
         "standard_deviation_of_scores": float(scores["padded_to_max"].std()),
         "padding_share": {
@@ -134,11 +142,13 @@ if __name__ == "__main__":
     parser.add_argument("--pairs", type=int, default=192)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--formats", nargs="+", default=["fp32", "bf16"], help="fp32 first")
+    parser.add_argument("--result", default="score_pairs", help="name of the file")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     settings = {**vars(given), "max_tokens": MAX_TOKENS, "batch_rows": BATCH_ROWS, "batch_tokens": BATCH_TOKENS, "seed": SEED}
     machine = describe_machine()
-    result = result_of(given.pairs, given.rounds)
-    save("score_pairs", machine, settings, result)
+    result = result_of(given.pairs, given.rounds, given.formats)
+    save(given.result, machine, settings, result)
     for name, rate in result["pairs_per_s"].items():
         print(f"{name:20s} {rate:8.1f} pairs/s  {result['times_padded_to_max'][name]:5.2f} x padded_to_max")

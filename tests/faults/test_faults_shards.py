@@ -96,35 +96,36 @@ def kill_until_done(site: Site, pairs: str, workers: list[Worker | None], kills:
         total, number = total + had, number + 1
 
 
-def check_kills(site: Site, pairs: str, expected: pa.Table, workers: list[Worker | None], kills: int) -> None:
-    total = again = 0
+def check_kills(site: Site, pairs: str, expected: pa.Table, workers: list[Worker | None], kills: int) -> dict[str, int]:
+    """What was counted, for the record of the nightly run."""
+    total = again = made = 0
     for name, had, begun in kill_until_done(site, pairs, workers, kills, seed=kills):
         assert tables.read_table(f"{site.root}/{name}", "rankings").equals(expected)
         assert begun <= NUM_SHARDS + had, f"{begun - NUM_SHARDS} shards scored again after {had} kills"
-        total, again = total + had, again + begun - NUM_SHARDS
-    print(f"{total} kills, {again} shards scored again, all tables equal")  # noqa: T201 - `pytest -s` shows the figures
+        total, again, made = total + had, again + begun - NUM_SHARDS, made + 1
+    return {"kills": total, "shards_scored_again": again, "tables_equal": made}
 
 
 TWO: list[Worker | None] = [Worker(0, 2, LONG_S), Worker(1, 2, LONG_S)]
 
 
 @pytest.mark.parametrize("kills", [15, pytest.param(300, marks=pytest.mark.nightly)])
-def test_kills_lose_and_double_nothing(disk, pairs, expected, kills):
-    check_kills(disk, pairs, expected, [None], kills)
+def test_kills_lose_and_double_nothing(disk, pairs, expected, kills, record_property):
+    record_property("counts", check_kills(disk, pairs, expected, [None], kills))
 
 
 @pytest.mark.parametrize("kills", [6, pytest.param(300, marks=pytest.mark.nightly)])
-def test_kills_of_two_workers_with_leases_lose_and_double_nothing(disk, pairs, expected, kills):
-    check_kills(disk, pairs, expected, TWO, kills)
+def test_kills_of_two_workers_with_leases_lose_and_double_nothing(disk, pairs, expected, kills, record_property):
+    record_property("counts", check_kills(disk, pairs, expected, TWO, kills))
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(300, marks=pytest.mark.nightly)])
-def test_kills_of_two_workers_on_a_bucket_lose_and_double_nothing(cloud, pairs, expected, kills):
-    check_kills(cloud, pairs, expected, TWO, kills)
+def test_kills_of_two_workers_on_a_bucket_lose_and_double_nothing(cloud, pairs, expected, kills, record_property):
+    record_property("counts", check_kills(cloud, pairs, expected, TWO, kills))
 
 
 @pytest.mark.parametrize("deaths", [2, pytest.param(60, marks=pytest.mark.nightly)])
-def test_the_living_finish_what_the_dead_held(disk, pairs, expected, deaths):
+def test_the_living_finish_what_the_dead_held(disk, pairs, expected, deaths, record_property):
     chance, whole_s = random.Random(deaths), disk.undisturbed_s(pairs)
     for number in range(deaths):
         doomed, heir = (disk.start(pairs, str(number), Worker(index, 2, 1.5)) for index in (0, 1))
@@ -134,10 +135,11 @@ def test_the_living_finish_what_the_dead_held(disk, pairs, expected, deaths):
         assert heir.exitcode == 0
         assert tables.read_table(f"{disk.root}/{number}", "rankings").equals(expected)
         assert num_scored(disk.log(str(number))) <= NUM_SHARDS + 1
+    record_property("counts", {"dead_workers": deaths, "tables_equal": deaths})
 
 
 @pytest.mark.parametrize("tables_made", [4, pytest.param(100, marks=pytest.mark.nightly)])
-def test_doubled_workers_publish_one_table(disk, pairs, expected, tables_made):
+def test_doubled_workers_publish_one_table(disk, pairs, expected, tables_made, record_property):
     for number in range(tables_made):
         several = [disk.start(pairs, str(number), reverse=reverse) for reverse in (False, True, False)]
         for process in several:
@@ -146,11 +148,12 @@ def test_doubled_workers_publish_one_table(disk, pairs, expected, tables_made):
         uri = f"{disk.root}/{number}"
         assert tables.read_table(uri, "rankings").equals(expected)
         assert sorted(part.name for part in Path(uri).glob("part-*")) == sorted(tables.Manifest.read(uri).parts)
+    record_property("counts", {"tables_equal": tables_made, "workers_at_once": 3})
 
 
 @pytest.mark.parametrize("races", [20, pytest.param(1000, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("place", ["disk", "cloud"])
-def test_of_two_racing_workers_one_commits(request, pairs, expected, place, races):
+def test_of_two_racing_workers_one_commits(request, pairs, expected, place, races, record_property):
     site = request.getfixturevalue(place)
     begin, pipes = CONTEXT.Barrier(2), [CONTEXT.Pipe() for _ in range(2)]
     racers = [CONTEXT.Process(target=race, args=(theirs, begin, expected, site.host)) for _, theirs in pipes]
@@ -168,17 +171,17 @@ def test_of_two_racing_workers_one_commits(request, pairs, expected, place, race
         ours.send("")
     for racer in racers:
         racer.join(60)
+    record_property("counts", {"races": races, "tables_equal": races})
 
 
 @pytest.mark.parametrize("jobs", [2, pytest.param(60, marks=pytest.mark.nightly)])
-def test_jobs_on_a_bucket_in_trouble_finish_with_the_right_bytes(gcs, cloud, pairs, expected, jobs):
+def test_jobs_on_a_bucket_in_trouble_finish_with_the_right_bytes(gcs, cloud, pairs, expected, jobs, record_property):
     gcs.trouble = Trouble(0.3, KINDS, seed=jobs, slow_s=0.01)
     for number in range(jobs):
         work(pairs, f"{cloud.root}/{number}", NUM_SHARDS, cloud.log(str(number)), worker=Worker(0, 1, LONG_S))
         assert tables.read_table(f"{cloud.root}/{number}", "rankings").equals(expected)
         assert num_scored(cloud.log(str(number))) == NUM_SHARDS
-    wrong = gcs.trouble.counts.total() - gcs.trouble.counts["none"]
-    print(f"{gcs.trouble.counts.total()} requests, {wrong} went wrong: {dict(gcs.trouble.counts)}")  # noqa: T201
+    record_property("counts", {"jobs": jobs, "tables_equal": jobs, "requests": gcs.trouble.counts.total(), **gcs.trouble.counts})
     assert all(gcs.trouble.counts[kind] for kind in ("429", "503", "lost", "reset", "cut", "damaged", "slow"))
 
 

@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 
+from components.shared.models import arithmetic
 from components.shared.models.arithmetic import fast_float32, resolve_precision, spread
 
 
@@ -62,3 +63,18 @@ def test_precision_auto_follows_the_hardware(monkeypatch):
     for native, expected in ((True, "bf16"), (False, "fp32")):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda native=native: native)
         assert (resolve_precision("auto"), resolve_precision("fp32")) == (expected, "fp32")
+
+
+@pytest.mark.parametrize(("maker", "inside"), [("AuthenticAMD", "bf16"), ("GenuineIntel", None)])
+def test_fast_float32_leaves_other_makers_products_alone(monkeypatch, tmp_path, maker, inside):
+    described = tmp_path / "cpuinfo"
+    described.write_text(f"vendor_id : {maker}\n")
+    monkeypatch.setattr(arithmetic, "DESCRIPTION", described)
+    monkeypatch.setattr(arithmetic, "EXACT", 1.0)  # whatever this machine's own products err by
+    standing = torch.backends.mkldnn.matmul.fp32_precision
+    arithmetic.uses_onednn.cache_clear()
+    try:
+        with fast_float32():
+            assert torch.backends.mkldnn.matmul.fp32_precision == (inside or standing)
+    finally:
+        arithmetic.uses_onednn.cache_clear()

@@ -14,35 +14,26 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from components.shared.errors import InputError
+from components.shared.models.arithmetic import uses_onednn
+from components.shared.models.last_layer import last_layer, only_where_read
 from components.shared.models.packs import Pack
 
 NAME = "shared_prefix_packs"
+SHORT = 256  # keys; beyond them torch's kernel is the faster one everywhere
 
 
-class _KeysAreTakenError(Exception):
-    """Ends the last layer's first pass as soon as its keys and values are known."""
-
-
-class _LastLayer:
-    """The pack as the last layer sees it: first all tokens, for their keys and values, then the last token of each item."""
-
-    def __init__(self, pack: Pack) -> None:
-        self.pack = pack
-        self.taken: tuple[torch.Tensor, torch.Tensor] | None = None
-
-
-def _attend(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, pack: Any = None, **_: Any) -> tuple[Any, None]:
+def _attend(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, pack: Any = None, **more: Any) -> tuple[Any, None]:
     """transformers' attention signature: query [1, heads, tokens, size], key and value [1, key heads, tokens, size]."""
     if pack is None:
         raise InputError(f"a {type(module).__name__} does not tell attention which pack it reads; set method to plain or prefix_cache")
+    window = more.get("sliding_window")
+    if window and window < getattr(pack, "around", pack).longest:
+        raise InputError(f"a {type(module).__name__} looks only {window} tokens far; set method to plain or prefix_cache")
     query, key, value = (one[0].transpose(0, 1) for one in (query, key, value))
     if isinstance(pack, Pack):
         return _attend_everywhere(pack, query, key, value, scaling)[None], None
-    if pack.taken is None:
-        pack.taken = key, value
-        raise _KeysAreTakenError
-    key, value = pack.taken
-    return _attend_at_the_end(pack.pack, query, key, value, scaling)[None], None
+    key, value = pack.of_all(key, value)
+    return _attend_where_read(pack.around, query, key, value, scaling)[None], None
 
 
 AttentionInterface.register(NAME, _attend)
@@ -57,11 +48,11 @@ def _attend_everywhere(pack: Pack, query: torch.Tensor, key: torch.Tensor, value
     return out
 
 
-def _attend_at_the_end(pack: Pack, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float) -> torch.Tensor:
+def _attend_where_read(pack: Pack, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float) -> torch.Tensor:
     """Query and result [items, heads, size], key and value [tokens, key heads, size]."""
     out = torch.empty_like(query)
     for bucket in pack.items:
-        bias = bucket.bias[torch.arange(len(bucket.ends), device=query.device), :, bucket.ends, None]
+        bias = bucket.bias[torch.arange(len(bucket.read), device=query.device), :, bucket.read, None]
         answer = _attention(query[bucket.stretch, None], key[bucket.keys], value[bucket.keys], bias, scaling)
         out[bucket.stretch] = answer[:, 0]
     return out
@@ -78,63 +69,69 @@ def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias
     groups = heads // key_heads
     # queries that share a key head stand below each other, so that no key is repeated
     asked = query.reshape(stretches, queries, key_heads, groups, size).permute(0, 2, 3, 1, 4).reshape(stretches, key_heads, -1, size)
-    attend = fused_attention if query.is_cuda else short_attention
+    attend = short_attention if uses_onednn() and key.shape[1] <= SHORT else fused_attention
     answer = attend(asked, key.transpose(1, 2), value.transpose(1, 2), bias.repeat(1, 1, groups, 1), scaling)
     return answer.view(stretches, key_heads, groups, queries, size).permute(0, 3, 1, 2, 4).reshape(stretches, queries, heads, size)
 
 
 def fused_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scaling: float) -> torch.Tensor:
-    """Everything [stretches, heads, tokens, ...], bias with one head: torch's kernel, for accelerators."""
+    """Everything [stretches, heads, tokens, ...], bias with one head: torch's kernel."""
     return functional.scaled_dot_product_attention(query, key, value, bias.expand(-1, query.shape[1], -1, -1), scale=scaling)
 
 
 def short_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scaling: float) -> torch.Tensor:
-    """The same by two products: on a CPU several times as fast, because torch's kernel pays for stretches as short as ours."""
+    """The same by two products: several times as fast for short stretches where oneDNN has the products of torch's kernel."""
     return torch.softmax((query * scaling @ key.transpose(2, 3)).add_(bias), -1) @ value
 
 
-def _only_at_the_end(layer: torch.nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """A pre-hook of the last layer: takes keys and values of all tokens, then lets it go on with the last token of each item."""
-    last = _LastLayer(named["pack"])
-    named = {**named, "pack": last}
-    try:
-        layer.forward(*given, **named)
-    except _KeysAreTakenError as taken:
-        taken.__traceback__ = None  # its frames hold all activations of the pass
-
-    def cut(value: Any) -> Any:
-        if isinstance(value, torch.Tensor):
-            return value[:, last.pack.last]
-        if isinstance(value, tuple):
-            return tuple(map(cut, value))
-        return value
-
-    return tuple(map(cut, given)), {name: cut(value) for name, value in named.items()}
-
-
 @contextmanager
-def reading_packs(model: Any) -> Iterator[Callable[[Pack], torch.Tensor]]:
-    """While open, gives the function from a pack to the hidden state of each item's last token [items, width].
+def _attending_by_packs(model: Any) -> Iterator[torch.nn.Module]:
+    """While open, the model's attention is ours; gives its last layer, which works only at the tokens that are read.
 
     Raises:
         InputError: when the model's layers cannot be found, or its attention cannot be ours.
     """
-    backbone, standing = model.base_model, model.config._attn_implementation
+    standing = model.config._attn_implementation
     model.set_attn_implementation(NAME)
     if model.config._attn_implementation != NAME:  # transformers only warns
         raise InputError(f"a {type(model).__name__} has attention of its own; set method to plain or prefix_cache")
-    hook = _last_layer(backbone).register_forward_pre_hook(_only_at_the_end, with_kwargs=True)
+    layer = last_layer(model.base_model)
+    hook = only_where_read(layer, "pack", lambda pack: pack.read)
     try:
-        yield lambda pack: backbone(input_ids=pack.ids, position_ids=pack.positions, use_cache=False, pack=pack).last_hidden_state[0]
+        yield layer
     finally:
         hook.remove()
         model.set_attn_implementation(standing)
 
 
-def _last_layer(backbone: Any) -> Any:
-    """The last of as many layers as the configuration names; each family keeps the list under a name of its own."""
-    wanted = backbone.config.get_text_config().num_hidden_layers
-    found = [one for one in backbone.modules() if isinstance(one, torch.nn.ModuleList) and len(one) == wanted]
-    if len(found) != 1:
-        raise InputError(f"a {type(backbone).__name__} has {len(found)} lists of {wanted} layers; set method to plain or prefix_cache")
-    return found[0][-1]
+@contextmanager
+def reading_packs(model: Any) -> Iterator[Callable[[Pack], torch.Tensor]]:
+    """While open, gives the function from a pack to the hidden state of each item's token that is read [items, width].
+
+    Raises:
+        InputError: when the model's layers cannot be found, or its attention cannot be ours.
+    """
+    backbone = model.base_model
+    with _attending_by_packs(model):
+        yield lambda pack: backbone(input_ids=pack.ids, position_ids=pack.positions, use_cache=False, pack=pack).last_hidden_state[0]
+
+
+@contextmanager
+def classifying_packs(model: Any) -> Iterator[Callable[[Pack], torch.Tensor]]:
+    """While open, gives the function from a pack to logits [items, labels], of a model whose head reads the first token of each row.
+
+    Raises:
+        InputError: as `reading_packs`.
+    """
+
+    def classify(pack: Pack) -> torch.Tensor:
+        types = {} if pack.types is None else {"token_type_ids": pack.types}
+        return model(input_ids=pack.ids, position_ids=pack.positions, pack=pack, **types).logits
+
+    with _attending_by_packs(model) as layer:
+        # for the head, what is read of each item is a row of its own
+        hook = layer.register_forward_hook(lambda layer, given, hidden: hidden.transpose(0, 1))
+        try:
+            yield classify
+        finally:
+            hook.remove()

@@ -1,4 +1,4 @@
-"""Where the tokens of a shared prefix and its items lie in one long row, and who may look at whom."""
+"""Where the tokens of many texts lie in one long row, and who may look at whom."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ KEY_STEP = 8  # keys are padded to this: aligned rows are what matrix units like
 
 @dataclass(frozen=True)
 class Bucket:
-    """Stretches of a pack that attend alike: each looks at its prefix, then causally at itself.
+    """Stretches of a pack that attend alike: each looks at its prefix, then at itself, causally or all over.
 
     Attributes:
         stretch: number of each stretch among its kind (prefixes or items) [stretches].
         queries: place in the pack of every query, padded [stretches x longest]; keys: the same of prefix and own tokens [stretches x keys].
         places, real: place in the pack, and in `queries`, of what is no padding [tokens].
-        ends: where in `queries` each stretch ends [stretches].
+        read: where in `queries` the token stands that the head reads [stretches].
         bias: 0 for a key that a query may see, else minus infinity [stretches, 1, longest, keys].
     """
 
@@ -29,12 +29,15 @@ class Bucket:
     keys: torch.Tensor
     places: torch.Tensor
     real: torch.Tensor
-    ends: torch.Tensor
+    read: torch.Tensor
     bias: torch.Tensor
 
     @staticmethod
-    def of(stretches: np.ndarray, device: torch.device, dtype: torch.dtype) -> "Bucket":
-        """From (number, start, length, start of the prefix, length of the prefix) of each stretch; a length of 0 is no prefix."""
+    def of(stretches: np.ndarray, device: torch.device, dtype: torch.dtype, *, causal: bool) -> "Bucket":
+        """From (number, start, length, start of the prefix, length of the prefix) of each stretch; a length of 0 is no prefix.
+
+        What is causal is read at its last token, the rest at its first.
+        """
         longest, widest = int(stretches[:, 2].max()), int(stretches[:, 4].max())
         real = torch.from_numpy(np.flatnonzero(np.arange(longest) < stretches[:, 2:3])).to(device)
         number, start, length, prefix_start, prefix_length = torch.from_numpy(stretches).to(device).T.unsqueeze(2)
@@ -44,26 +47,33 @@ class Bucket:
         shared = prefix_start + torch.minimum(before, (prefix_length - 1).clamp(min=0))
         bias = torch.zeros(len(stretches), 1, longest, len(before) + longest, device=device, dtype=dtype)
         bias[..., : len(before)].masked_fill_((before >= prefix_length)[:, None, None], -torch.inf)
-        bias[..., len(before) :].masked_fill_(steps > steps[:, None], -torch.inf)
-        return Bucket(number[:, 0], own, torch.cat([shared, own], 1), own.flatten()[real], real, length[:, 0] - 1, bias)
+        hidden = steps > steps[:, None] if causal else (steps >= length)[:, None, None]
+        bias[..., len(before) :].masked_fill_(hidden, -torch.inf)
+        read = length[:, 0] - 1 if causal else torch.zeros_like(length[:, 0])
+        return Bucket(number[:, 0], own, torch.cat([shared, own], 1), own.flatten()[real], real, read, bias)
 
 
 @dataclass(frozen=True)
 class Pack:
-    """Some prefixes, each followed by items of it, in one row of tokens.
+    """Some prefixes, each followed by items of it, in one row of tokens; or items alone.
 
     Attributes:
-        rows: row number of each item's pair [items].
-        ids, positions: [1, tokens]; last: place of each item's last token [items].
+        ids, positions: [1, tokens]; read: place of the token of each item that the head reads [items].
         prefixes, items: who attends to what.
+        types: segment of each token [1, tokens], for encoders that tell the two texts of a pair apart.
     """
 
-    rows: np.ndarray
     ids: torch.Tensor
     positions: torch.Tensor
-    last: torch.Tensor
+    read: torch.Tensor
     prefixes: list[Bucket]
     items: list[Bucket]
+    types: torch.Tensor | None = None
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text, its prefix included, or a few more."""
+        return max(bucket.keys.shape[1] for bucket in self.items)
 
     @staticmethod
     def of(pairs: JoinedPairs, rows: np.ndarray, device: torch.device, dtype: torch.dtype) -> "Pack":
@@ -86,8 +96,29 @@ class Pack:
         prefixes = np.stack([np.arange(len(heads)), head_start, head_length, nothing, nothing], 1)
         items = np.stack([np.arange(len(rows)), before, length, head_start[group], head_length[group]], 1)
         row, places, last = (torch.from_numpy(one).to(device) for one in (ids[None], positions[None], before + length - 1))
-        buckets = ([Bucket.of(part, device, dtype) for part in _by_length(kind)] for kind in (prefixes[head_length > 0], items))
-        return Pack(rows, row, places, last, *buckets)
+        kinds = (prefixes[head_length > 0], items)
+        buckets = ([Bucket.of(part, device, dtype, causal=True) for part in _by_length(kind)] for kind in kinds)
+        return Pack(row, places, last, next(buckets), next(buckets))
+
+    @staticmethod
+    def of_texts(encoded: dict[str, list[list[int]]], rows: np.ndarray, first_position: int, device: torch.device) -> "Pack":
+        """The pack of `rows` of an encoder's columns `input_ids` and, where it has them, `token_type_ids`; float32.
+
+        Args:
+            first_position: number of a text's first position.
+        """
+        texts = [encoded["input_ids"][row] for row in rows]
+        length = np.fromiter(map(len, texts), np.int64, len(texts))
+        start = np.cumsum(length) - length
+        positions = first_position + np.arange(length.sum()) - np.repeat(start, length)
+        nothing = np.zeros_like(start)
+        stretches = np.stack([np.arange(len(rows)), start, length, nothing, nothing], 1)
+        row, places, first = (torch.from_numpy(one).to(device) for one in (np.concatenate(texts)[None], positions[None], start))
+        types = None
+        if "token_type_ids" in encoded:
+            types = torch.from_numpy(np.concatenate([encoded["token_type_ids"][row] for row in rows])[None]).to(device)
+        items = [Bucket.of(part, device, torch.float32, causal=False) for part in _by_length(stretches)]
+        return Pack(row, places, first, [], items, types)
 
 
 def _by_length(stretches: np.ndarray) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ from components.shared.models import folder
 from components.shared.models.arithmetic import fast_float32, pick_device, resolve_precision, spread
 from components.shared.models.batches import token_batches
 from components.shared.models.decoders import DecoderClassifier
+from components.shared.models.encoders import EncoderClassifier
 from components.shared.models.generative import GenerativeGrader
 from components.shared.models.stages import combined_logits
 from components.shared.models.tokens import encode_rows, join_pairs
@@ -91,10 +92,13 @@ class Scorer(PairScorer):
         self.model = folder.load_model(path, self.spec).to(self.device).eval()
         self.tokenizer = folder.load_tokenizer(path)
         self.batch_tokens, self.precision, self.method = batch_tokens, resolve_precision(precision), method
-        self.decoder: DecoderClassifier | None = None
         settings: dict[str, Any] = {"precision": self.precision, "batch_tokens": batch_tokens}
+        self.decoder: DecoderClassifier | None = None
+        self.encoder: EncoderClassifier | None = None
         if self.spec.classifies_as_decoder():
             self.decoder = DecoderClassifier(self.model, self.tokenizer, **settings)
+        elif self.spec.reads_jointly() and not self.spec.replies:
+            self.encoder = EncoderClassifier(self.model, self.tokenizer, max_tokens=self.spec.max_tokens, **settings)
         self.writer = GenerativeGrader(self.model, self.tokenizer, self.spec, steps=steps, **settings) if self.spec.replies else None
         way = f"writes {self.writer.task}" if self.writer else method
         self.engine = f"transformers {transformers.__version__}, {way}, {self.precision}, texts {self.spec.text_version}"
@@ -118,8 +122,8 @@ class Scorer(PairScorer):
             return self.decoder.logits(join_pairs(self.tokenizer, left, right, self.spec.max_tokens), self.method)
         if self.writer:
             return self.writer.write(left, right).logits
-        if self.spec.reads_jointly():
-            return self._run([left, right], self.spec.num_labels(), self._joint)
+        if self.encoder:
+            return self.encoder.logits(encode_rows(self.tokenizer, left, right, max_tokens=self.spec.max_tokens))
         cosines = self.cosines(left, right)
         return grade_logits(cosines, self.spec.slope, self.spec.offsets) if self.spec.offsets else cosines
 
@@ -129,29 +133,20 @@ class Scorer(PairScorer):
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray:
         distinct, back = np.unique(np.asarray(texts, dtype=object).astype(str), return_inverse=True)
-        return self._run([distinct.tolist()], int(self.model.config.hidden_size), self._separate)[back]
-
-    def _joint(self, batch: Any) -> torch.Tensor:
-        return self.model(**batch).logits
-
-    def _separate(self, batch: Any) -> torch.Tensor:
-        return mean_pool(self.model(**batch).last_hidden_state, batch["attention_mask"])
+        return self._vectors(distinct.tolist())[back]
 
     @torch.inference_mode()
-    def _run(self, texts: list[Sequence[str]], width: int, forward: Any) -> np.ndarray:
-        rows = len(texts[0])
-        out = np.zeros((rows, width), np.float32)
-        if not rows:
-            return out
-        limit = self.spec.max_tokens
-        encoded = encode_rows(self.tokenizer, *texts, max_tokens=limit)
-        lengths = np.fromiter(map(len, encoded["input_ids"]), np.int64, rows)
+    def _vectors(self, texts: list[str]) -> np.ndarray:
+        out = np.zeros((len(texts), int(self.model.config.hidden_size)), np.float32)
+        encoded = encode_rows(self.tokenizer, texts, max_tokens=self.spec.max_tokens)
+        lengths = np.fromiter(map(len, encoded["input_ids"]), np.int64, len(texts))
 
         def read(chosen: np.ndarray) -> None:
             piece = {name: [column[row] for row in chosen] for name, column in encoded.items()}
             batch = self.tokenizer.pad(piece, return_tensors="pt").to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                out[chosen] = forward(batch).float().cpu().numpy()
+                hidden = self.model(**batch).last_hidden_state
+                out[chosen] = mean_pool(hidden, batch["attention_mask"]).float().cpu().numpy()
 
         with fast_float32():
             spread(read, token_batches(lengths, self.batch_tokens), self.device)

@@ -84,6 +84,8 @@ def encode_rows(tokenizer: Any, *texts: Sequence[str], max_tokens: int, decoder:
     Args:
         decoder: join the two as `join_pairs` does; else as the tokenizer does, cut where the longer one ends.
     """
+    if not len(texts[0]):
+        return {"input_ids": []}  # a tokenizer fails on nothing
     if decoder and len(texts) == 2:
         return join_pairs(tokenizer, *texts, max_tokens=max_tokens).columns()
     return dict(tokenizer(*[list(column) for column in texts], truncation="longest_first", max_length=max_tokens))

@@ -120,7 +120,13 @@ def score_decoder() -> str:
         for one in result["growth"]
     ]
     grown = table(["pairs, packed bf16", "seconds", "growth exponent", "peak memory, MiB"], growth)
-    return f"{intro}\n\n{table(header, rows)}\n\n{grown}"
+    return f"{intro}\n\n{table(header, rows)}\n\n{grown}\n\n{_decoder_memory()}"
+
+
+def _decoder_memory() -> str:
+    record = load("score_decoder_memory")
+    rows = [[way.replace("_", " "), f"{rise:,.0f}"] for way, rise in record["result"].items()]
+    return machine_line(record) + "\n\n" + table(["way, alone in a process", "memory while scoring, above the loaded model, MiB"], rows)
 
 
 def kfp_overhead() -> str:
@@ -265,11 +271,20 @@ def esci_differences(systems: tuple[str, ...] = ("cross_encoder", "bi_encoder"))
     return table(["evidence", "paired difference", "queries", "pairwise accuracy", "p"], rows)
 
 
+def faults() -> str:
+    record = load("faults")
+    names = ("kills", "shards_scored_again", "dead_workers", "races", "jobs", "requests", "tables_equal")
+    rows = [[test.removeprefix("test_").replace("_", " "), *(f"{one[name]:,}" if name in one else "-" for name in names)]
+            for test, one in record["result"]["tests"].items()]  # fmt: skip
+    return machine_line(record) + "\n\n" + table(["test", *(name.replace("_", " ") for name in names)], rows)
+
+
 PARTS = {
     "run-output": run_output,
     "run-times": run_times,
     "bots": bots,
     "extract-logs": extract_logs,
+    "faults": faults,
     "score-pairs": score_pairs,
     "score-decoder": score_decoder,
     "kfp-overhead": kfp_overhead,

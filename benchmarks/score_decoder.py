@@ -2,6 +2,7 @@
 
   python benchmarks/score_decoder.py                 # writes benchmarks/results/score_decoder.json; some minutes
   benchmarks/peers/vllm_cpu.sh                       # before it, once: vLLM in an environment of its own (3.5 GB); left out where absent
+  python benchmarks/score_decoder.py --memory        # writes benchmarks/results/score_decoder_memory.json: each way in a process of its own
 
 Qwen3's shape, 6 layers x 384, random weights; 12 queries x 20 items of about 102 shared and 40 own tokens. All ways score the same pairs in
 turn, several rounds, so that a busy machine slows all alike; ratios are medians over rounds of the ratio within a round.
@@ -10,6 +11,7 @@ turn, several rounds, so that a busy machine slows all alike; ratios are medians
 import argparse
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -169,6 +171,36 @@ def row_of(
     }  # fmt: skip
 
 
+def peak_rss_mib() -> float:
+    """Of this process; ru_maxrss would begin at the parent's."""
+    return int(re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[0]) / 1024
+
+
+def memory_of(name: str, given: argparse.Namespace) -> float:
+    """MiB by which way `name` raises this process's peak when it scores the pairs for the first time, its model loaded before."""
+    pairs = make_pairs(given.queries, given.items, SMALL.vocabulary)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        make_classifier(SMALL).save_pretrained(folder / "model")
+        word_tokenizer().save_pretrained(folder / "model")
+        way = {**peers_of(folder), **ours_of(folder)}[name]
+        before = peak_rss_mib()
+        way(pairs)
+    return peak_rss_mib() - before
+
+
+def memory(given: argparse.Namespace) -> dict[str, float]:
+    names = ["hugging_face_pipeline", "cross_encoder_predict", "padded_batches"]
+    names += [f"ours_{method}_{precision}" for precision in ("fp32", "bf16") for method in METHODS]
+    found = {}
+    for name in names:
+        settings = [f"--{key}={vars(given)[key]}" for key in ("queries", "items", "threads")]
+        command = [sys.executable, __file__, "--memory-of", name, *settings]
+        found[name] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        print(name, found[name], flush=True)
+    return found
+
+
 GROWTH = """
 import json, re, sys, time
 sys.path[:0] = {paths!r}
@@ -238,12 +270,21 @@ if __name__ == "__main__":
     parser.add_argument("--items", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--memory", action="store_true", help="measure each way's memory, and no speed")
+    parser.add_argument("--memory-of", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     os.environ["OMP_NUM_THREADS"] = str(given.threads)
+    if given.memory_of:
+        print(json.dumps(memory_of(given.memory_of, given)))
+        sys.exit()
     machine = describe_machine()
+    settings = {key: value for key, value in vars(given).items() if not key.startswith("memory")}
+    if given.memory:
+        save("score_decoder_memory", machine, settings, memory(given))
+        sys.exit()
     result = result_of(given)
-    save("score_decoder", machine, vars(given), result)
+    save("score_decoder", machine, settings, result)
     for name, row in result["ways"].items():
         print(
             f"{name:24s} {row['pairs_per_s']:8.1f} pairs/s  {row['times_pipeline']:5.2f} x pipeline  {row['times_vllm'] or 0:5.2f} x vLLM"

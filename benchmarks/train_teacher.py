@@ -108,7 +108,8 @@ def made_up_examples(case: Case, num_rows: int, seed: int = 0) -> Examples:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]")
     encoded = Encoded(tokenizer, {"input_ids": ids, "attention_mask": masks}, lengths)
     grades = rng.integers(0, len(GAINS), num_rows)
-    return Examples(encoded, np.arange(num_rows) // 8, grades, np.ones(num_rows), 1)
+    targets = np.eye(len(GAINS))[grades]
+    return Examples(encoded, query=np.arange(num_rows) // 8, grades=grades, targets=targets, weights=np.ones(num_rows), num_variants=1)
 
 
 def network_of(case: Case, config: TrainTeacherConfig, device: torch.device) -> Any:

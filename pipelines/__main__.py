@@ -1,6 +1,6 @@
 """The command line of the pipeline: `python -m pipelines COMMAND`.
 
-Here: run, compile, lint, show, sync, status, plan. On a Kubeflow: submit, schedule, unschedule, backfill, resume, status --host.
+Here: run, compile, lint, show, sync, status, plan, estimate. On a Kubeflow: submit, schedule, unschedule, backfill, resume, status --host.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import yaml
 from rich.console import Console
 
 from components.shared.errors import EXIT_INPUT, EXIT_TEMPORARY, InputError, TemporaryError
-from pipelines import cron, ir, nights, package, plan, recipe, run_local, schedule, status, submit, sync
+from pipelines import cron, estimate, ir, nights, package, plan, recipe, run_local, schedule, status, submit, sync
 from pipelines.kubeflow import HOST_VARIABLE, Kubeflow, check_host
 from pipelines.lint import lint
 from pipelines.placement import PROFILES, Images, images_of_environment
@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     send.add_argument("--run", default="", metavar="RUN_ID", help="only this run")
     send.add_argument("--follow", action="store_true", help="go on until standard input ends")
     plan.add_options(commands.add_parser("plan", help="estimate time, GPU hours, storage and cost of a night; starts nothing"))
+    of_teacher = commands.add_parser("estimate", parents=[chosen], help="memory, tokens and hours of training a recipe's teacher")
+    estimate.add_options(of_teacher)
     _add_cluster_commands(commands, [chosen, data, _placing("cluster", "")], day)
     return parser
 
@@ -244,6 +246,7 @@ COMMANDS = {
     "sync": _sync,
     "status": _status,
     "plan": plan.command,
+    "estimate": estimate.command,
     "submit": _submit,
     "schedule": _schedule,
     "unschedule": _unschedule,

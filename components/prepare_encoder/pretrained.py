@@ -8,6 +8,7 @@ from typing import Any
 from transformers import AutoConfig, AutoModel
 
 from components.prepare_encoder.config import PrepareEncoderConfig
+from components.prepare_encoder.scratch import shape_of
 from components.shared import storage
 from components.shared.errors import InputError
 from components.shared.models import folder
@@ -29,6 +30,27 @@ def locate(config: PrepareEncoderConfig) -> Path:
     if HUB_NAME.fullmatch(source) and not storage.exists(source):
         return _downloaded(source, config.revision)
     return folder.fetch(source)
+
+
+def network_config(config: PrepareEncoderConfig) -> Any:
+    """The Hugging Face config of the network that the step will make; of a hub's model nothing else is downloaded.
+
+    Raises:
+        InputError: for a source that is not there.
+    """
+    if not config.source:
+        return shape_of(config, config.vocab_size, pad_token_id=0)
+    source, revision = config.source, {}
+    if HUB_NAME.fullmatch(source) and not storage.exists(source):
+        revision = {"revision": config.revision} if config.revision else {}
+    else:
+        source = locate(config) if source.startswith("package:") or not storage.is_local(source) else storage.local_path(source)
+    try:
+        found = AutoConfig.from_pretrained(source, trust_remote_code=False, **revision)
+    except OSError:
+        raise InputError(f"'{source}' has no config.json here, and no hub gives it; name a folder that has") from None
+    found.num_hidden_layers = config.keep_layers or found.num_hidden_layers
+    return found
 
 
 def _packaged(name: str) -> Path:

@@ -117,7 +117,7 @@ def reason_of(place: str | Path) -> InputError | TemporaryError | None:
 
 def _wait(started: list[subprocess.Popen[bytes]], deadline: float, on_wait: Callable[[], None] | None) -> None:
     """Until all have ended, or one has ended badly."""
-    while any(one.poll() is None for one in started) and not any(one.returncode for one in started):
+    while None in (codes := [one.poll() for one in started]) and not any(codes):
         if time.monotonic() > deadline:
             raise subprocess.TimeoutExpired(started[0].args, 0)
         time.sleep(POLL_S)
@@ -157,5 +157,7 @@ def _tail(log: Path) -> str:
 
 def last_words(text: str, num_chars: int = 600) -> str:
     """What a log says last of an error; its end where it names none."""
-    telling = [line.strip() for line in text.splitlines() if "Error" in line and "ChildFailedError" not in line]
-    return " | ".join(telling[-3:])[-num_chars:] or text[-num_chars:].replace("\n", " | ")
+    lines = [line.strip() for line in text.splitlines()]
+    telling = [line for line in lines if "Error" in line and "ChildFailedError" not in line]
+    died = [line for line in lines if line.startswith("exitcode")]  # what torchrun says of a process that was killed
+    return " | ".join((telling or died)[-3:])[-num_chars:] or text[-num_chars:].replace("\n", " | ")

@@ -17,7 +17,7 @@ GEMM_SIDE = {"cpu": 1024, "cuda": 8192}
 GEMM_ROUNDS = 4
 USUAL_UTILISATION = 0.35  # of the peak; what well-kept trainers reach on long prompts (PaLM, arXiv 2204.02311, table 3: 21 to 46 %)
 MOMENT_BYTES, MASTER_BYTES = 8, 4
-LOOKED_AT_TOKENS = 128
+LOOKED_AT_TOKENS = 32
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources, Tables, read_tables
 from components.train_teacher.figures import calibration_plot, curve_plot
 from components.train_teacher.fine_tuning import fine_tune, out_of_memory
+from components.train_teacher.model_card import write_card
 from components.train_teacher.network import teacher_spec
 from components.train_teacher.processes import Outcome, train_on_many
 from components.train_teacher.validation import validate
@@ -22,7 +23,7 @@ from components.train_teacher.world import World
 
 logger = logging.getLogger(__name__)
 
-PLOT, CALIBRATION_PLOT, ABLATION = "loss_curve.svg", "calibration.svg", "stages.csv"
+PLOT, CALIBRATION_PLOT, ABLATION, CARD = "loss_curve.svg", "calibration.svg", "stages.csv", "card.md"
 
 
 def run(
@@ -37,7 +38,7 @@ def run(
     tracker: Tracker,
     neighbors: str = "",
 ) -> Report:
-    """Write a model folder of kind `teacher`, with plots of its loss and its calibration beside it.
+    """Write a model folder of kind `teacher`, with plots of its loss and its calibration and its card beside it.
 
     Args:
         card: resolved data card (JSON). encoder: model folder to start from. items, queries, judgments: tables.
@@ -50,7 +51,7 @@ def run(
     """
     sources = Sources(card, encoder, items, queries, judgments, neighbors)
     tables = read_tables(sources, config)
-    teacher_spec(folder.fetch(encoder), config, tables.card.gains())
+    spec = teacher_spec(folder.fetch(encoder), config, tables.card.gains())
     if not judgments.endswith(".parquet"):
         tracker.dataset("judgments", judgments, Manifest.read(judgments).digest, len(tables.training) + len(tables.validation))
     if config.distributed():
@@ -58,7 +59,9 @@ def run(
     else:
         outcome = _train_here(config, sources, model, tracker, tables)
     metrics = {**outcome.curve.metrics(), **outcome.validation.metrics}
-    for name, content in _beside(outcome).items():
+    beside = _beside(outcome)
+    beside[CARD] = write_card(config, tables, spec, outcome, sorted(beside)).encode()
+    for name, content in beside.items():
         place = f"{storage.normalise(model)}-{name}"
         storage.write_bytes(place, content)
         tracker.artifact(place)

@@ -58,7 +58,7 @@ def test_students_and_teachers_are_not_asked_to_read_more_than_their_encoders(na
 
 
 def test_recipes_that_users_name_exist():
-    assert recipe.names() == ["cluster", "esci_cpu", "single_gpu", "tiny"]
+    assert recipe.names() == ["cluster", "decoder_gpu", "decoder_nodes", "decoder_tiny", "esci_cpu", "single_gpu", "tiny"]
 
 
 def test_extends_takes_the_base_and_changes_only_what_is_written(tmp_path):
@@ -120,7 +120,7 @@ def test_a_mistake_in_an_override_is_named(override, message):
         load("tiny", [override])
 
 
-@pytest.mark.parametrize(("name", "message"), [("huge", "use one of cluster, esci_cpu"), ("/nowhere/x.yaml", "does not exist")])
+@pytest.mark.parametrize(("name", "message"), [("huge", "use one of cluster, decoder_gpu"), ("/nowhere/x.yaml", "does not exist")])
 def test_a_recipe_that_is_not_there_is_named(name, message):
     with pytest.raises(InputError, match=message):
         load(name)

@@ -37,7 +37,7 @@ def shown(table) -> list[str]:
     ("options", "message"),
     [
         (["--data", "/nowhere"], "data folder '/nowhere' does not exist; give the folder that holds dataset.yaml"),
-        (["--recipe", "huge"], "recipe 'huge' is not known; use one of cluster, esci_cpu, single_gpu, tiny"),
+        (["--recipe", "huge"], "recipe 'huge' is not known; use one of cluster, decoder_gpu, decoder_nodes, decoder_tiny"),
         (["--set", "teacher.epochs=3"], "unknown key 'epochs'; known keys"),
         (["--date", "yesterday"], "date 'yesterday' is not a day; write YYYY-MM-DD"),
         (["--workspace", "gs://bucket/x"], "is not on this machine's disk"),

@@ -122,6 +122,7 @@ def test_trouble_that_may_pass_comes_back_as_such(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("AError: 1\nBError: 2\nstep 3\nCError: 3\nDError: 4\ntorch ChildFailedError: all\n", "BError: 2 | CError: 3 | DError: 4"),
+        ("Root Cause:\n  exitcode  : -9 (pid: 7)  (SIGKILL)\n  traceback : Signal 9\n", "exitcode  : -9 (pid: 7)  (SIGKILL)"),
         ("step 1\nKilled\n", "step 1 | Killed | "),
         ("x" * 900, "x" * 600),
     ],

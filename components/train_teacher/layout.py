@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.cost import Estimate, Shape, estimate, measured_peak
@@ -18,8 +18,9 @@ def estimate_of(settings: Any, config: TrainTeacherConfig, *, num_pairs: float, 
         num_pairs: judgments of split train, of which `validation_share` is held out.
         mean_tokens: of a prompt. peak: FLOP/s of one device; 0 to measure this machine's CPUs.
     """
+    made: Any = AutoModelForCausalLM if config.form == "generative" else AutoModelForSequenceClassification
     with torch.device("meta"):
-        network = ready_to_learn(AutoModelForSequenceClassification.from_config(settings), config)
+        network = ready_to_learn(made.from_config(settings), config)
     shape = Shape.of(network, settings, config)
     num_tokens = num_pairs * (1 - config.validation_share) * mean_tokens * config.num_epochs
     return estimate(

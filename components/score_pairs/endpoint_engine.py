@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from components.shared import storage
-from components.shared.endpoint import ChatClient, Endpoint
+from components.shared.endpoint import ChatClient, Endpoint, quoted
 from components.shared.errors import InputError
 from components.shared.models import folder
 from components.shared.models.scoring import PairScorer
@@ -60,7 +60,7 @@ class EndpointScorer(PairScorer):
         return np.asarray(rows, np.float32).reshape(len(rows), len(self.grades))
 
     def _logits_of(self, left: str, right: str) -> list[float]:
-        question = {"role": "user", "content": f"<data>{_unmarked(left)}</data>\n<data>{_unmarked(right)}</data>\nGrade:"}
+        question = {"role": "user", "content": f"{quoted(left)}\n{quoted(right)}\nGrade:"}
         settings = {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
         for attempt in range(ATTEMPTS):  # another seed is another question, so a malformed answer is not found in the cache again
             answer = self.client.ask([self.system, question], **settings, seed=attempt)
@@ -84,7 +84,3 @@ class EndpointScorer(PairScorer):
     def _grade(self, text: str) -> int | None:
         digit = text.strip()
         return int(digit) if re.fullmatch(r"[0-9]", digit) and int(digit) < len(self.grades) else None
-
-
-def _unmarked(text: str) -> str:
-    return re.sub(r"<\s*/?\s*data\s*>", " ", text, flags=re.IGNORECASE)

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -122,6 +123,12 @@ class ChatClient:
             turn = max(now, self._next)
             self._next = turn + 60 / self.endpoint.requests_per_minute
         time.sleep(turn - now)
+
+
+def quoted(text: str) -> str:
+    """Text of shoppers and sellers between marks, which it cannot close itself."""
+    plain = re.sub(r"<\s*/?\s*data\s*>", " ", text, flags=re.IGNORECASE)
+    return f"<data>{plain}</data>"
 
 
 class Answers:

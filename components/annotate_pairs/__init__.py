@@ -1,0 +1,1 @@
+"""Room: sub-judgments of pairs, by annotators that have to agree."""

@@ -105,7 +105,8 @@ class Taught:
 
     def annotate(self, pairs: pa.Table) -> Annotations:
         assert self.scorer.writer is not None
-        spec = self.scorer.spec if self.shop.neighbors is not None else replace(self.scorer.spec, num_neighbors=0)
+        told = self.scorer.spec
+        spec = replace(told, stages=told.stages[-1:], num_neighbors=told.num_neighbors if self.shop.neighbors is not None else 0)
         written = self.scorer.writer.write(*model_texts(spec, pairs, self.shop.queries, self.shop.items, self.shop.neighbors))
         return Annotations(rows_of_chains(pairs, written.chains()), written.malformed)
 

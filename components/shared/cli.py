@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import inspect
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from components.shared.config import StepConfig
 from components.shared.errors import EXIT_INPUT, EXIT_TEMPORARY, InputError, TemporaryError
 from components.shared.report import Report
 from components.shared.tracking import NullTracker
+
+HOW_FAR = re.compile(r"\b(\d+)(?:/| of )(\d+)\b")  # as in "step 20/500" and "3 of 512 shards"
 
 
 def main(run: Callable[..., Report], config_type: type[StepConfig], section: str, argv: Sequence[str] | None = None) -> int:
@@ -44,14 +47,23 @@ def main(run: Callable[..., Report], config_type: type[StepConfig], section: str
 
 @contextlib.contextmanager
 def _last_words() -> Iterator[None]:
-    """On a terminal, what the step said last stands beside a spinner: how far it is, at which rate, at what cost."""
+    """On a terminal, what the step said last stands beside a bar: how far it is, at which rate, how long it will take."""
     console, logger = Console(stderr=True), logging.getLogger("components")
     if not console.is_terminal:
         yield
         return
-    with console.status("", spinner="line") as status:
-        handler, level = logging.Handler(), logger.level
-        handler.emit = lambda record: status.update(escape(record.getMessage()[: console.width - 4]))
+    columns = SpinnerColumn("line"), BarColumn(20), TextColumn("{task.description}", markup=False)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task, handler, level = progress.add_task("", total=None), logging.Handler(), logger.level
+
+        def show(record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            far = HOW_FAR.search(text)
+            progress.update(task, description=text[: console.width - 30], refresh=True)
+            if far and int(far[2]):
+                progress.update(task, completed=int(far[1]), total=int(far[2]), refresh=True)
+
+        handler.emit = show
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         try:

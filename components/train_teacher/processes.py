@@ -5,6 +5,8 @@ folder lies beside the model, where every pod can reach it.
 """
 
 import json
+import logging
+import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -25,8 +27,12 @@ from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources
 from components.train_teacher.validation import Bins, Validation
 
+logger = logging.getLogger(__name__)
+
 MODULE = "components.train_teacher.trainer"
 JOB, METRICS, OUTCOME = "job.json", "metrics.jsonl", "outcome.json"
+LOG_FORMAT = "%(asctime)s %(name)s %(message)s"
+OUR_LINE = re.compile(r"[\d-]+ [\d:,]+ components\.\S+ (.*)")
 WRITE_S = 2.0  # a bucket takes one write of an object per second
 
 
@@ -72,6 +78,25 @@ class LineTracker(NullTracker):
         self.written = time.monotonic()
 
 
+class LogReader:
+    """Passes on what our own modules write into the processes' log, each line once; the libraries' lines stay there."""
+
+    def __init__(self, log: Path) -> None:
+        self.log, self.position = log, 0
+
+    def __call__(self) -> None:
+        if not self.log.is_file():
+            return
+        with self.log.open("rb") as lines:
+            lines.seek(self.position)
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                self.position += len(line)
+                if found := OUR_LINE.match(line.decode("utf-8", errors="replace")):
+                    logger.info("%s", found[1])
+
+
 class Listener:
     """Passes on what a LineTracker writes, each line once."""
 
@@ -101,14 +126,19 @@ def train_on_many(config: TrainTeacherConfig, sources: Sources, model: str, trac
 
 def _here(config: TrainTeacherConfig, job: dict[str, Any], model: str, tracker: Tracker) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="teacher-") as place:
-        tell = _prepared(place, job, tracker)
+        tell, log = _prepared(place, job, tracker), Path(place) / "processes.log"
+        read = LogReader(log)
+
+        def on_wait() -> None:
+            tell()
+            read()
+
         try:
             launch(
                 MODULE, ["--job", storage.join(place, JOB)], num_nodes=config.num_nodes, num_processes=config.num_processes,
-                folder=Path(place), timeout_s=config.timeout_s, accelerator=torch.cuda.is_available(), on_wait=tell,
+                folder=Path(place), timeout_s=config.timeout_s, accelerator=torch.cuda.is_available(), on_wait=on_wait,
             )  # fmt: skip
         finally:
-            log = Path(place) / "processes.log"
             if log.is_file():
                 storage.write_bytes(storage.normalise(model) + "-processes.log", log.read_bytes())
         return Outcome.read(place)

@@ -37,7 +37,7 @@ from components.shared.training import decay_groups
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources, read_tables
 from components.train_teacher.fine_tuning import fine_tune, out_of_memory
-from components.train_teacher.processes import LineTracker, Outcome
+from components.train_teacher.processes import LOG_FORMAT, LineTracker, Outcome
 from components.train_teacher.validation import validate
 from components.train_teacher.world import World
 
@@ -174,7 +174,7 @@ def main() -> int:
     parser.add_argument("--job", required=True, metavar="URI", help="JSON file with config, sources and model")
     file = storage.normalise(parser.parse_args().job)
     place = file.rpartition("/")[0]
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.basicConfig(level=logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING, format=LOG_FORMAT)
     try:
         train(place, storage.read_json(file))
     except (InputError, TemporaryError) as error:

@@ -25,6 +25,9 @@ def run(config: Example, *, items: str, out: str = "", model: str = "", tracker:
     if items == "slow":
         logging.getLogger("components.room").info("[half] of it, 9.5 pairs/s")
         time.sleep(0.3)
+    if items == "far":
+        logging.getLogger("components.room").info("step 1/4, 9 s left")
+        time.sleep(0.3)
     if items == "bad":
         raise InputError("items 'bad' is bad; give a good one")
     if items == "away":
@@ -51,6 +54,15 @@ def test_a_terminal_shows_what_the_step_said_last(capsys, monkeypatch, terminal)
     monkeypatch.setenv("TERM", "xterm")
     assert cli.main(run, Example, "x", ["--items", "slow"]) == 0
     assert ("[half] of it, 9.5 pairs/s" in capsys.readouterr().err) == terminal
+
+
+def test_a_terminal_shows_how_far_the_step_is(capsys, monkeypatch):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")  # only the part of the bar that is done is drawn then
+    assert cli.main(run, Example, "x", ["--items", "far"]) == 0
+    drawn = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if "step 1/4, 9 s left" in line]
+    assert drawn[-1].count("━") == 20 / 4
 
 
 def test_recipe_gives_defaults_and_flags_win(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Training in processes of their own: what goes into the job's folder, what is heard from it, and the same job in pods."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from components.shared.training import Curve
 from components.train_teacher import processes
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources
-from components.train_teacher.processes import LineTracker, Listener, Outcome, train_on_many
+from components.train_teacher.processes import LOG_FORMAT, LineTracker, Listener, LogReader, Outcome, train_on_many
 from components.train_teacher.step import run
 from components.train_teacher.validation import Bins, Validation
 
@@ -51,6 +52,23 @@ def test_each_metric_is_passed_on_once_also_after_a_restart(tmp_path: Path, monk
     assert heard.points == [({"loss": 1.0}, 1), ({"loss": 0.5}, 2), ({"loss": 0.25}, 3)]
     with pytest.raises(InputError, match="metric 'loss' is nan"):
         second.metrics({"loss": float("nan")}, step=4)
+
+
+def test_our_own_lines_of_the_processes_log_are_passed_on_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="components")
+    log = tmp_path / "processes.log"
+    read = LogReader(log)
+    read()  # nothing was written yet
+    record = logging.makeLogRecord({"name": "components.shared.training", "msg": "step 10/90, 12 s left"})
+    ours = logging.Formatter(LOG_FORMAT).format(record)
+    log.write_text(f"[INFO] DeepSpeed says much\n{ours}\n2026-11-27 10:00:00,000 components.shared.training step 2")
+    read()
+    read()
+    assert caplog.messages == ["step 10/90, 12 s left"]
+    with log.open("a") as more:
+        more.write("0/90\n")
+    read()
+    assert caplog.messages[1:] == ["step 20/90"]
 
 
 def test_a_bucket_gets_a_write_every_few_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

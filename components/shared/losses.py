@@ -61,26 +61,47 @@ def _mean(costs: torch.Tensor, weights: Weights) -> torch.Tensor:
     return costs.mean() if weights is None else (weights * costs).sum() / weights.sum()
 
 
-def kl_listwise(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
+def kl_listwise(
+    scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int, weights: Weights = None
+) -> torch.Tensor:
     """KL(softmax(t) || softmax(s)) over the items of each query, averaged over queries with at least two items here.
 
-    Top-one ListNet (Cao et al. 2007) minus the entropy of the teacher's list; blind to a constant per query, as margin-MSE is.
+    Distillation with the temperature folded into the targets (Hinton et al. 2015, arXiv 1503.02531, section 2), over a list in place of
+    classes: ListNet minus the entropy of the teacher's list. Blind to a constant per query, as margin-MSE is. A list counts the mean
+    weight of its items.
     """
     log_p, log_q = (_log_softmax(values, groups, num_groups) for values in (targets, scores))
-    size = group_sum(torch.ones_like(scores), groups, num_groups)
-    return mean_of_groups(group_sum(log_p.exp() * (log_p - log_q), groups, num_groups), size > 1)
+    return _mean_of_lists(log_p.exp() * (log_p - log_q), groups, num_groups, weights)
 
 
-def ranknet(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
+def listnet(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int, weights: Weights = None) -> torch.Tensor:
+    """-sum_i softmax(t)_i log softmax(s)_i over the items of each query, averaged as `kl_listwise`, whose gradient it has.
+
+    Source: Cao et al. 2007 (ICML), top-one probabilities.
+    """
+    log_p, log_q = (_log_softmax(values, groups, num_groups) for values in (targets, scores))
+    return _mean_of_lists(-log_p.exp() * log_q, groups, num_groups, weights)
+
+
+def _mean_of_lists(costs: torch.Tensor, groups: torch.Tensor, num_groups: int, weights: Weights) -> torch.Tensor:
+    ones = torch.ones_like(costs)
+    size, total = (group_sum(one, groups, num_groups) for one in (ones, ones if weights is None else weights))
+    per_list = (total / size.clamp(min=1.0)).masked_fill(size < 2, 0.0)
+    return (group_sum(costs, groups, num_groups) * per_list).sum() / per_list.sum().clamp(min=1e-12)
+
+
+def ranknet(scores: torch.Tensor, targets: torch.Tensor, groups: torch.Tensor, num_groups: int, weights: Weights = None) -> torch.Tensor:
     """Mean over each query's pairs with t_i > t_j of -log sigmoid(s_i - s_j), averaged over queries that have such a pair.
 
     Source: Burges et al. 2005. Ties teach nothing, and neither does an item whose target is NaN. Quadratic in the rows of the batch,
     unlike the others.
     """
-    better = (targets[:, None] > targets[None, :]) & (groups[:, None] == groups[None, :])
-    cost = -logsigmoid(scores[:, None] - scores[None, :]).masked_fill(~better, 0.0)
-    pairs = group_sum(better.sum(1).to(scores.dtype), groups, num_groups)
-    return mean_of_groups(group_sum(cost.sum(1), groups, num_groups) / pairs.clamp(min=1.0), pairs > 0)
+    better = ((targets[:, None] > targets[None, :]) & (groups[:, None] == groups[None, :])).to(scores.dtype)
+    if weights is not None:
+        better = better * weights[:, None] * weights[None, :]
+    cost = (-logsigmoid(scores[:, None] - scores[None, :]) * better).sum(1)
+    pairs = group_sum(better.sum(1), groups, num_groups)
+    return mean_of_groups(group_sum(cost, groups, num_groups) / pairs.clamp(min=1e-12), pairs > 0)
 
 
 def _log_softmax(values: torch.Tensor, groups: torch.Tensor, num_groups: int) -> torch.Tensor:
@@ -95,6 +116,7 @@ LOSSES: dict[str, Loss] = {
     "pointwise_mse": pointwise_mse,
     "bce": bce,
     "kl_listwise": kl_listwise,
+    "listnet": listnet,
     "ranknet": ranknet,
 }
-PAIRWISE = ("margin_mse", "kl_listwise", "ranknet")
+PAIRWISE = ("margin_mse", "kl_listwise", "listnet", "ranknet")

@@ -14,7 +14,7 @@ class TrainStudentConfig(StepConfig):
     architecture: Literal["cross_encoder", "bi_encoder"] = Field(
         "cross_encoder", description="One text of query and item (cross_encoder), or a vector for each and their cosine (bi_encoder)."
     )
-    loss: Literal["margin_mse", "pointwise_mse", "bce", "kl_listwise", "ranknet"] = Field(
+    loss: Literal["margin_mse", "pointwise_mse", "bce", "kl_listwise", "listnet", "ranknet"] = Field(
         "margin_mse", description="Distillation loss, by its published name."
     )
     pointwise_weight: float = Field(
@@ -82,8 +82,6 @@ class TrainStudentConfig(StepConfig):
     def _check(self) -> Self:
         if self.architecture == "cross_encoder" and self.trained_weight < 1:
             raise ValueError("trained_weight below 1 averages with a start; a cross_encoder's head has none worth keeping: set 1")
-        if (self.uncertainty_weight or self.disagreement_weight) and self.loss in ("kl_listwise", "ranknet"):
-            raise ValueError(f"loss '{self.loss}' takes no weights; set uncertainty_weight and disagreement_weight to 0, or another loss")
         if self.loss == "bce" and self.target != "probability":
             raise ValueError("loss 'bce' compares sigmoid(score) with a probability; set target: probability")
         return self

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components.shared.losses import LOSSES, bce, kl_listwise, margin_mse, pointwise_mse, ranknet
+from components.shared.losses import LOSSES, PAIRWISE, bce, kl_listwise, listnet, margin_mse, pointwise_mse, ranknet
 
 
 def batch(scores: list[float], targets: list[float], groups: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
@@ -52,7 +52,7 @@ def test_margin_mse_equals_the_double_sum_in_any_row_order(drawn: list[tuple[flo
     assert margin_mse(*batch(scores, targets, groups)).item() == pytest.approx(margin_mse_by_pairs(scores, targets, groups), abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["margin_mse", "kl_listwise", "ranknet"])
+@pytest.mark.parametrize("name", PAIRWISE)
 def test_a_constant_per_query_changes_neither_loss_nor_gradient(name: str) -> None:
     rng = np.random.default_rng(1)
     groups = torch.from_numpy(np.repeat([0, 1, 2], [5, 1, 4]))
@@ -86,11 +86,30 @@ def test_weights_by_hand() -> None:
     assert bce(*pair, torch.tensor([3.0, 1.0], dtype=pair[0].dtype)).item() == pytest.approx((3 * math.log(2) - math.log(0.75)) / 4)
 
 
-@pytest.mark.parametrize("loss", [margin_mse, pointwise_mse, bce])
-def test_equal_weights_change_nothing(loss) -> None:
-    rng = np.random.default_rng(5)
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_equal_weights_change_nothing(name: str) -> None:
+    rng, loss = np.random.default_rng(5), LOSSES[name]
     given = batch(rng.normal(size=12).tolist(), rng.random(12).tolist(), rng.integers(0, 3, 12).tolist())
     assert loss(*given, torch.full((12,), 0.3, dtype=given[0].dtype)).item() == pytest.approx(loss(*given).item())
+
+
+def test_weights_of_lists_and_their_pairs_by_hand() -> None:
+    # query 0: teacher (3/4, 1/4), student (1/2, 1/2), weights 1 and 3, so the list counts 2; query 1: student = teacher, counts 6
+    kl = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    given = batch([5.0, 5.0, 0.0, 0.0], [math.log(3), 0.0, 1.0, 1.0], [0, 0, 1, 1])
+    weights = torch.tensor([1.0, 3.0, 6.0, 6.0], dtype=given[0].dtype)
+    assert kl_listwise(*given, weights).item() == pytest.approx(2 * kl / 8)
+    assert listnet(*given, weights).item() == pytest.approx(math.log(2))  # -3/4 ln 1/2 - 1/4 ln 1/2 in both
+    # pairs (0,1) s 0 - 0 -> ln 2 with weight 1*2, (0,2) and (1,2) s -ln 3 -> ln 4 with weights 1*4 and 2*4
+    three = batch([0.0, 0.0, math.log(3)], [2.0, 1.0, 0.0], [0, 0, 0])
+    weights = torch.tensor([1.0, 2.0, 4.0], dtype=given[0].dtype)
+    assert ranknet(*three, weights).item() == pytest.approx((2 * math.log(2) + 12 * math.log(4)) / 14)
+
+
+def test_listnet_by_hand() -> None:
+    # teacher (3/4, 1/4), student softmax(0, ln 3) = (1/4, 3/4): -3/4 ln 1/4 - 1/4 ln 3/4
+    expected = -0.75 * math.log(0.25) - 0.25 * math.log(0.75)
+    assert listnet(*batch([0.0, math.log(3), 2.0], [math.log(3), 0.0, 9.0], [0, 0, 1])).item() == pytest.approx(expected)
 
 
 def test_bce_by_hand() -> None:

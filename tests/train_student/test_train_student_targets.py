@@ -59,8 +59,6 @@ def test_doubtful_pairs_count_less() -> None:
     # (1 - 0.8 e)(1 - 0.5 d): 1 * 1, 0.6 * 0.5, 0.2 * 0.75, 0.84 * 1
     np.testing.assert_allclose(trust, [1.0, 0.3, 0.15, 0.84], rtol=1e-6)
     assert make_lessons(TrainStudentConfig(), pairs, labels, queries).trust is None
-    with pytest.raises(InputError, match="loss 'ranknet' takes no weights"):
-        TrainStudentConfig.from_mapping({"loss": "ranknet", "uncertainty_weight": 0.5}, section="cross_encoder")
 
 
 def test_single_items_are_kept_for_a_pointwise_part() -> None:

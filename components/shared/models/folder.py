@@ -171,7 +171,8 @@ def load_model(folder: Path, spec: ModelSpec, *, dtype: torch.dtype = torch.floa
     """The network of a folder: with a head of `spec.num_labels()` for joint readers, the bare backbone for the others.
 
     A head that the folder lacks starts from the current torch seed. transformers' own forward, which training uses, takes the last token
-    that is not the padding id for the last real one, so a decoder must know the tokenizer's (papers.md A.8 shows what happens otherwise).
+    that is not the padding id for the last real one, so a decoder must know the tokenizer's (a public rebuild of arXiv 2505.07105 reads the
+    padding and is no better than a constant).
     """
     settings: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True, "use_safetensors": True, "dtype": dtype}
     if spec.grader:

@@ -239,6 +239,29 @@ def score_decoder_gpu() -> str:
     return f"{peak}\n\n{table(header, rows)}"
 
 
+def train_teacher() -> str:
+    record = load("train_teacher")
+    cases = {name: one for name, one in record["result"].items() if "tokens_per_s" in one}
+    rows = [
+        [
+            name,
+            *(f"{one['tokens_per_s'][side]:,.0f}" for side in ("ours", "trainer")),
+            f"{one['times_trainer']:.2f}",
+            *(f"{one[key]:.0%}" for key in ("padding_share", "padding_share_trainer")),
+            *(f"{one['utilisation'][side]:.0%}" for side in ("ours", "trainer")),
+        ]
+        for name, one in cases.items()
+    ]
+    header = ["case", "ours, tokens/s", "Trainer, tokens/s", "ratio", "padding, ours", "padding, Trainer", "of the peak, ours",
+              "of the peak, Trainer"]  # fmt: skip
+    stages = [
+        [stage, *(f"{one[key] / 2**20:,.0f}" for key in ("state_bytes", "peak_bytes", "estimated_bytes"))]
+        for stage, one in record["result"]["memory by ZeRO stage"].items()
+    ]
+    memory = table(["ZeRO stage", "tensors between steps, MiB", "peak over the imports, MiB", "estimated, MiB"], stages)
+    return f"{machine_line(record)}\n\n{table(header, rows)}\n\nEach of two processes:\n\n{memory}"
+
+
 def train_teacher_gpu() -> str:
     record = load("train_teacher_h100")
     rows = [
@@ -294,6 +317,7 @@ PARTS = {
     "neighbors-speed": neighbors_speed,
     "simulate-workers": simulate_workers,
     "score-decoder-gpu": score_decoder_gpu,
+    "train-teacher": train_teacher,
     "train-teacher-gpu": train_teacher_gpu,
     "esci-means": esci_means,
     "esci-differences": esci_differences,

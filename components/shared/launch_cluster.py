@@ -19,6 +19,10 @@ INTERNAL = ("ARGO_", "KFP_", "ML_PIPELINE", "RELEVANCE_LAST_STEP")  # variables 
 T = TypeVar("T")
 
 
+class UnansweredError(TemporaryError):
+    """The API server gave no answer; what runs on the cluster goes on."""
+
+
 @dataclass(frozen=True)
 class Cluster:
     """This task's place on Kubernetes. `remedy` ends the sentence that says that its account was refused."""
@@ -46,7 +50,7 @@ class Cluster:
 
         Raises:
             InputError: when the account may not do this, or the request is wrong.
-            TemporaryError: when the server does not answer, or says that it cannot now.
+            UnansweredError: when the server does not answer, or says that it cannot now.
         """
         try:
             return action()
@@ -54,13 +58,13 @@ class Cluster:
             if error.status in expected:
                 raise
             if error.status == 429 or (error.status or 500) >= 500:
-                raise TemporaryError(f"Kubernetes answers {error.status} {error.reason}; try again") from error
+                raise UnansweredError(f"Kubernetes answers {error.status} {error.reason}; try again") from error
             said = f": {_message(error)}" if error.status in (400, 422) else ""
             raise InputError(
                 f"Kubernetes refuses with {error.status} {error.reason} in namespace '{self.namespace}'{said}; {self.remedy}"
             ) from error
         except HTTPError as error:
-            raise TemporaryError(f"Kubernetes does not answer ({error}); try again") from error
+            raise UnansweredError(f"Kubernetes does not answer ({error}); try again") from error
 
     def own_pod(self) -> dict[str, Any]:
         """This task's pod, as core/v1 JSON."""

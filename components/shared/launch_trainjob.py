@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError
 from components.shared import storage
 from components.shared.errors import InputError, TemporaryError
 from components.shared.launch import ERROR_FILE, last_words, reason_of
-from components.shared.launch_cluster import QUEUE_LABEL, Cluster, as_json, environment_of, main_container, shared_memory
+from components.shared.launch_cluster import QUEUE_LABEL, Cluster, UnansweredError, as_json, environment_of, main_container, shared_memory
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,8 @@ class Training:
 def train_on_cluster(training: Training, on_wait: Callable[[], None]) -> None:
     """Start the TrainJob, or go on with the one that is there, and wait for its end; it is deleted then, and on SIGTERM or Ctrl-C.
 
+    Where the API server is away for too long it is left running, for another try to adopt.
+
     Args:
         on_wait: called every few seconds while waiting.
 
@@ -91,12 +93,17 @@ def train_on_cluster(training: Training, on_wait: Callable[[], None]) -> None:
     cluster = Cluster.of_this_task(OUTSIDE, REMEDY)
     field = _patch_field(cluster, training.version)
     body = trainjob_of(training, cluster.own_pod(), field)
+    is_left = False
     with _stopped_by_sigterm():
         try:
             _create_or_adopt(cluster, body, training)
             _follow(cluster, training, on_wait)
+        except UnansweredError:
+            is_left = True
+            raise
         finally:
-            _delete(cluster, training.name())
+            if not is_left:
+                _delete(cluster, training.name())
 
 
 def trainjob_of(training: Training, pod: dict[str, Any], field: str) -> dict[str, Any]:
@@ -224,7 +231,7 @@ def _follow(cluster: Cluster, training: Training, on_wait: Callable[[], None]) -
         now = time.monotonic()
         try:
             there = _read(cluster, training.name())
-        except TemporaryError:
+        except UnansweredError:
             if now - heard > PATIENCE_S:
                 raise
             continue
@@ -236,7 +243,7 @@ def _follow(cluster: Cluster, training: Training, on_wait: Callable[[], None]) -
         if "Complete" in conditions:
             on_wait()
             return
-        reason = reason_of(training.place)
+        reason = _reason(training)
         if "Failed" in conditions:
             raise reason or TemporaryError(f"TrainJob {training.name()} failed ({conditions['Failed']}); {log.of_failed_nodes()}")
         if isinstance(reason, InputError):  # the same on every try, so its restarts are not waited for
@@ -244,6 +251,14 @@ def _follow(cluster: Cluster, training: Training, on_wait: Callable[[], None]) -
         began = now if "Suspended" in conditions else began
         if now - began > training.deadline_s:
             raise TemporaryError(f"TrainJob {training.name()} did not end within {training.deadline_s} s and was stopped")
+
+
+def _reason(training: Training) -> InputError | TemporaryError | None:
+    """What a process said before it left; storage in trouble is asked again next time."""
+    try:
+        return reason_of(training.place)
+    except TemporaryError:
+        return None
 
 
 class _Log:

@@ -30,7 +30,7 @@ from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deep
 
 from components.shared import storage
 from components.shared.errors import InputError, TemporaryError
-from components.shared.launch import refuse
+from components.shared.launch import ERROR_FILE, refuse
 from components.shared.models.arithmetic import resolve_precision
 from components.shared.tracking import NullTracker
 from components.shared.training import decay_groups
@@ -149,6 +149,8 @@ def train(place: str, job: dict[str, Any]) -> None:
         return engine, ZeroStepper(engine, named, max(1, config.zero_stage))
 
     told = LineTracker(place) if rank == 0 else None
+    if rank == 0:
+        storage.remove(storage.join(place, ERROR_FILE))  # of an earlier life of these pods
 
     def gather(one: Any) -> list[Any]:
         every: list[Any] = [None] * size

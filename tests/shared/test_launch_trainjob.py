@@ -256,6 +256,19 @@ def test_an_api_server_that_is_away_for_a_while_costs_nothing(cluster, training,
     happen(cluster, away)
     with pytest.raises(TemporaryError, match="answers 503"):
         train_on_cluster(training, lambda: None)
+    assert training.name() in cluster.trainjobs  # another try adopts it
+
+
+def test_storage_in_trouble_does_not_end_a_training(cluster, training, monkeypatch):
+    def away(place):
+        raise TemporaryError("storage did not answer")
+
+    monkeypatch.setattr(launch_trainjob, "reason_of", away)
+    happen(cluster, lambda: None, "Complete")
+    train_on_cluster(training, lambda: None)
+    happen(cluster, "Failed")
+    with pytest.raises(TemporaryError, match=r"failed .it is Failed.; its pods are gone"):
+        train_on_cluster(training, lambda: None)
 
 
 def test_a_trainjob_that_somebody_deleted_is_said(cluster, training):

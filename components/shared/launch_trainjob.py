@@ -31,6 +31,7 @@ POLL_S = 5.0
 PATIENCE_S = 600.0  # the API server may be away for so long before the task gives up; training goes on meanwhile
 GONE_S = 120.0  # within which a TrainJob that is being deleted has to be gone
 NODE = "node"  # of the torch runtimes: the replicated job, and its container
+LABEL = {"app.kubernetes.io/component": "trainer"}  # with it network policies let ranks talk; 2.0 cannot put it on pods, its runtime must
 JOBSET_LABEL, INDEX_LABEL = "jobset.sigs.k8s.io/jobset-name", "batch.kubernetes.io/job-completion-index"
 TOLD_NODES, TOLD_LINES = 3, 30
 OUTSIDE = "no TrainJob can be started; set launcher to local"
@@ -127,7 +128,7 @@ def trainjob_of(training: Training, pod: dict[str, Any], field: str) -> dict[str
         "kind": "TrainJob",
         "metadata": {
             "name": training.name(),
-            "labels": {"app.kubernetes.io/component": "trainer", **queue},
+            "labels": {**LABEL, **queue},
             "ownerReferences": [_owner(pod)],
         },
         "spec": {
@@ -147,9 +148,10 @@ def _patches(field: str, pod: dict[str, Any]) -> list[dict[str, Any]]:
         spec |= {"volumes": volumes, "containers": [{"name": NODE, "volumeMounts": mounts}]}
     if field == "podSpecOverrides":
         return [{"targetJobs": [{"name": NODE}], **spec}]
+    template = {"metadata": {"labels": LABEL}, "spec": spec}
     if field == "podTemplateOverrides":
-        return [{"targetJobs": [{"name": NODE}], "spec": spec}]
-    job = {"name": NODE, "template": {"spec": {"template": {"spec": spec}}}}
+        return [{"targetJobs": [{"name": NODE}], **template}]
+    job = {"name": NODE, "template": {"spec": {"template": template}}}
     manager = "relevance-distillery/train-teacher"
     return [{"manager": manager, "trainingRuntimeSpec": {"template": {"spec": {"replicatedJobs": [job]}}}}]
 

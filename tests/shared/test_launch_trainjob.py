@@ -86,17 +86,20 @@ def test_each_release_gets_its_own_shape(cluster, training, version):
 @pytest.mark.parametrize(
     ("field", "place"),
     [
-        ("podSpecOverrides", lambda patch: patch),
-        ("podTemplateOverrides", lambda patch: patch["spec"]),
+        ("podSpecOverrides", lambda patch: {"spec": patch}),
+        ("podTemplateOverrides", lambda patch: patch),
         (
             "runtimePatches",
-            lambda patch: patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"],
+            lambda patch: patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"],
         ),
     ],
 )
 def test_pods_of_a_cluster_wide_runtime_get_what_the_task_has(training, field, place):
     (patch,) = trainjob_of(training, TASK, field)["spec"][field]
-    pod = place(patch)
+    template = place(patch)
+    if field != "podSpecOverrides":  # in 2.0 nothing can be said of a pod's labels
+        assert template["metadata"]["labels"] == {"app.kubernetes.io/component": "trainer"}
+    pod = template["spec"]
     assert (pod["serviceAccountName"], pod["tolerations"]) == ("relevance-pipeline", TASK["spec"]["tolerations"])
     assert pod["volumes"] == [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "16Gi"}}]
     assert pod["containers"] == [{"name": "node", "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}]}]

@@ -196,7 +196,7 @@ def test_processes_together_see_the_whole_batchs_mean(examples: Examples, num_ro
 
 def test_identity_sees_what_shapes_the_curve_only(shop: dict[str, str]) -> None:
     sources = Sources(**shop)
-    same = CONFIG.model_copy(update={"num_processes": 2, "checkpoint_steps": 5, "zero_stage": 3})
+    same = CONFIG.model_copy(update={"num_nodes": 2, "num_processes": 2, "launcher": "trainjob", "checkpoint_steps": 5, "zero_stage": 3})
     assert identity_of(sources, CONFIG) == identity_of(sources, same)
     assert identity_of(sources, CONFIG) != identity_of(sources, CONFIG.model_copy(update={"learning_rate": 1e-3}))
     assert identity_of(sources, CONFIG) != identity_of(replace(sources, items=shop["queries"]), CONFIG)

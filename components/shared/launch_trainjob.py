@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -205,23 +205,30 @@ def _stopped_by_sigterm() -> Iterator[None]:
 
 
 def _create_or_adopt(cluster: Cluster, body: dict[str, Any], training: Training) -> None:
-    name, waiting_since = training.name(), time.monotonic()
-    while True:
+    name, until = training.name(), time.monotonic() + GONE_S
+    while time.monotonic() < until:
         there = _read(cluster, name)
         if there is None:
-            storage.remove(storage.join(training.place, ERROR_FILE))
-            with suppress(ApiException):  # 409: somebody else was faster, so look again
-                cluster.ask(lambda: _trainjobs().create_namespaced_custom_object(*_where(cluster), body, field_validation="Strict"))
-                logger.info("started TrainJob %s: %d nodes with %d processes each", name, training.num_nodes, training.num_processes)
+            if _create(cluster, body, training):
                 return
-        elif not (ended := "Failed" in _conditions(there)) and "deletionTimestamp" not in there["metadata"]:
+        elif "Failed" in _conditions(there):
+            _delete(cluster, name)
+        elif "deletionTimestamp" not in there["metadata"]:
             logger.info("TrainJob %s is there already and goes on", name)
             return
-        elif ended:
-            _delete(cluster, name)
-        if time.monotonic() - waiting_since > GONE_S:
-            raise TemporaryError(f"TrainJob {name} of an earlier try is still not gone; try again, or delete it")
         time.sleep(POLL_S)
+    raise TemporaryError(f"TrainJob {name} of an earlier try is still not gone; try again, or delete it")
+
+
+def _create(cluster: Cluster, body: dict[str, Any], training: Training) -> bool:
+    """Whether it was made; False where somebody else was faster."""
+    storage.remove(storage.join(training.place, ERROR_FILE))
+    try:
+        cluster.ask(lambda: _trainjobs().create_namespaced_custom_object(*_where(cluster), body, field_validation="Strict"))
+    except ApiException:
+        return False
+    logger.info("started TrainJob %s: %d nodes with %d processes each", training.name(), training.num_nodes, training.num_processes)
+    return True
 
 
 def _follow(cluster: Cluster, training: Training, on_wait: Callable[[], None]) -> None:

@@ -106,7 +106,9 @@ class Planner:
 
     def _teacher(self) -> Step:
         epochs = self.of.setting("teacher", "num_epochs")
-        gpus = self.of.scale("gpus").at_most(_placed("train-teacher"))
+        nodes, each = (self.of.setting("teacher", key) for key in ("num_nodes", "num_processes"))
+        most = nodes * each if self.of.settings["teacher"]["launcher"] == "trainjob" else _placed("train-teacher")
+        gpus = self.of.scale("gpus").at_most(most)
         kept = self.of.assumed("bytes_per_parameter") + self.of.assumed("checkpoint_bytes_per_parameter")
         seconds = self._training("teacher", self.judged * self.train_share, epochs) / gpus
         if gpus.value > 1:

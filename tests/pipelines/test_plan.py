@@ -134,6 +134,8 @@ def test_doubled_gpus_halve_what_is_spread_over_them_and_nothing_else(planned):
     # the teacher's task is placed on 8 GPUs: more do not make it faster
     assert seconds(planned(gpus="8"), "Teacher") == seconds(planned(gpus="800"), "Teacher")
     assert line(planned(gpus="800"), "Teacher")["gpus"] == 8
+    # in a TrainJob it has those of its pods
+    assert line(planned(gpus="800", recipe="decoder_nodes"), "Teacher")["gpus"] == 16
 
 
 @pytest.mark.parametrize("name", ["pairs", "events", "judgments", "items"])

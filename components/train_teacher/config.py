@@ -126,6 +126,38 @@ class TrainTeacherConfig(StepConfig):
     )
     checkpoint_steps: int = Field(200, ge=0, description="Steps between checkpoints; 0 writes none.", json_schema_extra=NOT_SHAPING)
     log_steps: int = Field(10, ge=1, description="Steps between two points of the loss curve.", json_schema_extra=NOT_SHAPING)
+    selection: Literal["none", "hard_and_clean"] = Field(
+        "none",
+        description="'hard_and_clean': train on the pairs that three selectors find learnable, hard and not mislabelled; 'none': on all.",
+    )
+    selection_folds: int = Field(
+        2, ge=2, description="Parts of the queries; each is predicted by selectors, trained anew, that have not seen its queries."
+    )
+    selection_epochs: int = Field(2, ge=1, description="Passes of a selector over its pairs; otherwise it is trained as the teacher is.")
+    selection_random_share: float = Field(
+        0.3, gt=0, le=1, description="Share of the pairs, drawn at random, that the selector learns from which knows what is easy."
+    )
+    selection_balanced_share: float = Field(
+        0.6,
+        gt=0,
+        le=1,
+        description="Share of the pairs, equally many of head, torso and tail queries, that the selector of hard pairs learns from.",
+    )
+    selection_min_pairs: int = Field(200, ge=1, description="Fewest selected pairs that the teacher is trained on; with fewer it stops.")
+    preference_epochs: int = Field(
+        0,
+        ge=0,
+        description="Passes over pairs whose judged grade was not the trained model's first answer, to prefer it (DPO); 0 leaves it out.",
+    )
+    preference_top_k: int = Field(2, ge=2, description="The judged grade must be among so many first answers of the model.")
+    preference_beta: float = Field(0.1, gt=0, description="DPO's beta: how strongly the tuned model is held to the one before it.")
+    preference_weight: float = Field(
+        0.65, ge=0, le=1, description="Weight of DPO in a step of preference tuning; the rest is the loss of training, on as many pairs."
+    )
+    preference_learning_rate: float = Field(3e-5, gt=0, description="Peak learning rate of preference tuning.")
+    preference_max_f1_loss: float = Field(
+        0.01, ge=0, le=1, description="Macro F1 on held-out queries that the tuned model may lose; one that loses more is dropped."
+    )
     seed: int = Field(7, ge=0, description="Seed of everything random.")
 
     @model_validator(mode="after")
@@ -180,6 +212,25 @@ class TrainTeacherConfig(StepConfig):
             raise ValueError(f"stages {', '.join(self.stages)} show neighbors; set num_neighbors above 0")
         if self.stages and self.combiner == "learned" and not self.validation_share:
             raise ValueError("combiner 'learned' is fitted to held-out queries; set validation_share above 0, or combiner 'mean'")
+        return self
+
+    @model_validator(mode="after")
+    def _selection_asks_grades(self) -> Self:
+        if self.selection != "none" and (self.reading == "separate" or self.launcher == "trainjob"):
+            raise ValueError(
+                "selection asks selectors for grades on this machine; set reading 'joint' and launcher 'local', or selection 'none'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _preference_is_tuned_here(self) -> Self:
+        if self.preference_epochs and (self.reading == "separate" or self.form == "generative" or self.distributed()):
+            raise ValueError(
+                "preference tuning is built for reading 'joint' and form 'head' in one process; set num_nodes and num_processes 1, "
+                "zero_stage 0 and launcher 'local', or preference_epochs 0"
+            )
+        if self.preference_epochs and not self.validation_share:
+            raise ValueError("preference_epochs needs held-out queries to accept the tuned model on; set validation_share above 0")
         return self
 
     def loss_name(self) -> str:

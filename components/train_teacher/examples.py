@@ -6,6 +6,7 @@ from itertools import chain
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from components.shared import storage
 from components.shared.card import DatasetCard, read_card
@@ -18,11 +19,12 @@ from components.shared.text import split_stages
 from components.shared.training import Encoded, EncodedApart, shuffled_batches
 from components.train_teacher import targets
 from components.train_teacher.config import TrainTeacherConfig
+from components.train_teacher.selection import KEPT
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Addresses of what the teacher learns from."""
+    """Addresses of what the teacher learns from; `selection` names the file of the selected pairs, where some were selected."""
 
     card: str
     encoder: str
@@ -30,6 +32,7 @@ class Sources:
     queries: str
     judgments: str
     neighbors: str
+    selection: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,24 @@ def read_tables(sources: Sources, config: TrainTeacherConfig) -> Tables:
         read_table(sources.items, "items"),
         read_table(sources.queries, "queries"),
         neighbors,
-        train.filter(pc.invert(held_out)),
+        selected(train.filter(pc.invert(held_out)), sources.selection),
         train.filter(held_out),
         len(judgments) - len(train),
     )
+
+
+def selected(training: pa.Table, selection: str) -> pa.Table:
+    """The pairs that the file `selection` (see `selectors.py`) keeps; all, where there is no file.
+
+    Raises:
+        InputError: when the file is about other pairs.
+    """
+    if not selection:
+        return training
+    found = pq.read_table(pa.BufferReader(storage.read_bytes(selection)))
+    if any(found[name].to_pylist() != training[name].to_pylist() for name in ("query_id", "item_id", "grade")):
+        raise InputError(f"'{selection}' was made from other judgments, or with another validation_share or seed; remove it")
+    return training.filter(pc.equal(found["reason"], KEPT))
 
 
 def held_out_queries(query_ids: pa.ChunkedArray, share: float, seed: int) -> pa.Array:

@@ -45,3 +45,22 @@ def calibration_plot(bins: Bins) -> bytes:
         axes.plot(bins.predicted, bins.judged, "o-", color="C0")
         axes.set(xlabel="predicted gain", ylabel="judged gain", title=f"Calibration on {bins.counts.sum()} held-out pairs")
     return target.getvalue()
+
+
+def confusion_plot(counts: list[list[int]], labels: list[str]) -> bytes:
+    """Held-out pairs by judged (down) and predicted grade (across) [grades, grades], shaded by their share of the judged grade.
+
+    Pairs above the diagonal are graded too high, below it too low.
+    """
+    table = np.asarray(counts)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    over, under = np.triu(table, 1).sum(), np.tril(table, -1).sum()
+    target = io.BytesIO()
+    with _axes(target, 1.5 + 0.8 * len(table), 1.2 + 0.7 * len(table)) as axes:
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), number in np.ndenumerate(table):
+            axes.text(column, row, f"{number:,}", ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black")
+        axes.set(xlabel="predicted grade", ylabel="judged grade", title=f"{over:,} graded too high, {under:,} too low")
+        for set_ticks in (axes.set_xticks, axes.set_yticks):
+            set_ticks(range(len(labels)), labels, parse_math=False)  # a card's labels are text, not formulas
+    return target.getvalue()

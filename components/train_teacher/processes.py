@@ -47,13 +47,14 @@ class Outcome:
         bins = self.validation.bins
         kept = {name: value.tolist() for name, value in vars(bins).items()} if bins else None
         told = {"curve": vars(self.curve), "metrics": self.validation.metrics, "bins": kept, "ablation": self.validation.ablation}
+        told["confusion"] = self.validation.confusion
         storage.write_json(storage.join(place, OUTCOME), told)
 
     @staticmethod
     def read(place: str) -> "Outcome":
         found = storage.read_json(storage.join(place, OUTCOME))
         bins = Bins(**{name: np.array(value) for name, value in found["bins"].items()}) if found["bins"] else None
-        return Outcome(Curve(**found["curve"]), Validation(found["metrics"], bins, found["ablation"]))
+        return Outcome(Curve(**found["curve"]), Validation(found["metrics"], bins, found["ablation"], found["confusion"]))
 
 
 class LineTracker(NullTracker):

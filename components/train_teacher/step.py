@@ -1,6 +1,8 @@
 """Train the teacher on human judgments and behavior neighbors; report on training queries that were held out."""
 
 import logging
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 
@@ -9,21 +11,24 @@ from components.shared.models import folder
 from components.shared.models.arithmetic import resolve_precision
 from components.shared.report import Report
 from components.shared.tables import Manifest
-from components.shared.tracking import Tracker
+from components.shared.tracking import NullTracker, Tracker
 from components.train_teacher.ablation import to_csv
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources, Tables, read_tables
-from components.train_teacher.figures import calibration_plot, curve_plot
+from components.train_teacher.figures import calibration_plot, confusion_plot, curve_plot
 from components.train_teacher.fine_tuning import fine_tune, out_of_memory
 from components.train_teacher.model_card import write_card
 from components.train_teacher.network import teacher_spec
+from components.train_teacher.preference_tuning import prefer
 from components.train_teacher.processes import Outcome, train_on_many
+from components.train_teacher.selectors import select
 from components.train_teacher.validation import validate
 from components.train_teacher.world import World
 
 logger = logging.getLogger(__name__)
 
-PLOT, CALIBRATION_PLOT, ABLATION, CARD = "loss_curve.svg", "calibration.svg", "stages.csv", "card.md"
+PLOT, CALIBRATION_PLOT, CONFUSION_PLOT, ABLATION, CARD = "loss_curve.svg", "calibration.svg", "confusion.svg", "stages.csv", "card.md"
+WORK = ("-checkpoints", "-selectors", "-reference", "-reference-checkpoints", "-preference-checkpoints")
 
 
 def run(
@@ -43,7 +48,8 @@ def run(
     Args:
         card: resolved data card (JSON). encoder: model folder to start from. items, queries, judgments: tables.
         neighbors: table; needed when `num_neighbors` is above 0.
-        model: model folder to write; `<model>-checkpoints` holds what a killed run goes on from, and is removed at the end.
+        model: model folder to write; beside it is what a killed run goes on from (`<model>-checkpoints` and others of WORK), which is
+            removed at the end.
 
     Raises:
         InputError: for settings or inputs that do not fit, or a loss that is not finite.
@@ -54,43 +60,58 @@ def run(
     spec = teacher_spec(folder.fetch(encoder), config, tables.card.gains())
     if not judgments.endswith(".parquet"):
         tracker.dataset("judgments", judgments, Manifest.read(judgments).digest, len(tables.training) + len(tables.validation))
-    if config.distributed():
-        outcome = train_on_many(config, sources, model, tracker)
-    else:
-        outcome = _train_here(config, sources, model, tracker, tables)
+    dropped: Mapping[str, int] = {}
+    if config.selection == "hard_and_clean":
+        sources, dropped = select(config, sources, tables, model, _train_selector)
+        tables = read_tables(sources, config)
+        tracker.artifact(sources.selection)
+    outcome = _train(config, sources, tables, model, tracker)
     metrics = {**outcome.curve.metrics(), **outcome.validation.metrics}
-    beside = _beside(outcome)
+    beside = _beside(outcome, tables.card.labels())
     beside[CARD] = write_card(config, tables, spec, outcome, sorted(beside)).encode()
     for name, content in beside.items():
         place = f"{storage.normalise(model)}-{name}"
         storage.write_bytes(place, content)
         tracker.artifact(place)
-    storage.remove(model + "-checkpoints")
+    for name in WORK:
+        storage.remove(model + name)
     logger.info("teacher trained: %s", metrics)
-    return _report(tables, metrics, config)
+    return _report(tables, dropped, metrics, config)
 
 
-def _beside(outcome: Outcome) -> dict[str, bytes]:
+def _beside(outcome: Outcome, labels: list[str]) -> dict[str, bytes]:
     """What lies beside the model folder, by the end of its name."""
     validation = outcome.validation
     found = {PLOT: curve_plot(outcome.curve)}
     if validation.bins:
         found[CALIBRATION_PLOT] = calibration_plot(validation.bins)
+    if validation.confusion:
+        found[CONFUSION_PLOT] = confusion_plot(validation.confusion, labels)
     if validation.ablation:
         found[ABLATION] = to_csv(validation.ablation)
     return found
 
 
-def _train_here(config: TrainTeacherConfig, sources: Sources, model: str, tracker: Tracker, tables: Tables) -> Outcome:
+def _train(config: TrainTeacherConfig, sources: Sources, tables: Tables, model: str, tracker: Tracker) -> Outcome:
+    """Train, tune preferences where asked for, and look at the held-out queries; tuning starts from `<model>-reference`."""
+    if config.distributed():
+        return train_on_many(config, sources, model, tracker)
+    trained = f"{model}-reference" if config.preference_epochs else model
     try:
-        curve = fine_tune(config, sources, model, tracker, World(), tables)
-        return Outcome(curve, validate(model, tables, config))
+        curve = fine_tune(config, sources, trained, tracker, World(), tables)
+        tuned = prefer(config, sources, tables, trained, model, tracker) if config.preference_epochs else {}
+        validation = validate(model, tables, config)
     except torch.OutOfMemoryError as error:
         raise out_of_memory(error) from None
+    return Outcome(curve, replace(validation, metrics=validation.metrics | tuned))
 
 
-def _report(tables: Tables, metrics: dict[str, float], config: TrainTeacherConfig) -> Report:
+def _train_selector(config: TrainTeacherConfig, sources: Sources, model: str) -> None:
+    _train(config, sources, read_tables(sources, config), model, NullTracker())
+
+
+def _report(tables: Tables, not_selected: Mapping[str, int], metrics: dict[str, float], config: TrainTeacherConfig) -> Report:
     training, held_out = len(tables.training), len(tables.validation)
-    dropped = {"held_out_for_validation": held_out, "other_split": tables.num_other_split}
+    dropped = {"held_out_for_validation": held_out, "other_split": tables.num_other_split, **not_selected}
     notes = {"precision": resolve_precision(config.precision), "processes": str(config.world_size())}
     return Report(read=training + sum(dropped.values()), kept=training, dropped=dropped, metrics=metrics, notes=notes)

@@ -19,6 +19,7 @@ from components.train_teacher.ablation import LEARNED, MEAN, ablation_metrics, a
 from components.train_teacher.combiner import fit_combiner
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Tables
+from components.train_teacher.grade_bias import bias_metrics, confusion
 from components.train_teacher.grading import grade_metrics, order_metrics
 from components.train_teacher.similarity import cross_fitted_grades
 
@@ -49,7 +50,8 @@ class Bins:
 
 @dataclass(frozen=True)
 class Validation:
-    """Metrics under `validation.`, and the bins of the calibration plot where there are grades to predict.
+    """Metrics under `validation.`; where there are grades to predict, the bins of the calibration plot, and pairs by judged and predicted
+    grade [grades, grades].
 
     Of a teacher that is asked in stages also the rows of `ablation.ablation_rows`.
     """
@@ -57,6 +59,7 @@ class Validation:
     metrics: dict[str, float]
     bins: Bins | None = None
     ablation: list[dict[str, Any]] = field(default_factory=list)
+    confusion: list[list[int]] = field(default_factory=list)
 
 
 def validate(model: str, tables: Tables, config: TrainTeacherConfig) -> Validation:
@@ -81,14 +84,17 @@ def validate(model: str, tables: Tables, config: TrainTeacherConfig) -> Validati
     for name, chosen in parts.items():
         own = order_metrics(given.order[chosen], truth[chosen], query_ids[chosen])
         found |= {f"{name}.{metric}": value for metric, value in own.items()} | {f"{name}.pairs": float(chosen.sum())}
-    bins, ablation = None, []
+    bins, ablation, counts = None, [], []
     if len(given.probabilities):
         bins = Bins.of(given.probabilities @ gains, gains[grades])
         found |= grade_metrics(given.probabilities, grades, gains) | {"calibration_error": bins.error()}
+        predicted = given.probabilities.argmax(axis=1)
+        found |= bias_metrics(grades, predicted, query_ids)
+        counts = confusion(grades, predicted, len(gains)).tolist()
     if given.by_stage:
         ablation = ablation_rows(given.by_stage, grades, query_ids, gains, parts | kinds(pairs, tables))
         found |= ablation_metrics(ablation)
-    return Validation({f"validation.{name}": value for name, value in found.items()}, bins, ablation)
+    return Validation({f"validation.{name}": value for name, value in found.items()}, bins, ablation, counts)
 
 
 @dataclass(frozen=True)

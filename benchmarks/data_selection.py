@@ -1,0 +1,119 @@
+"""Is hard-and-clean data clean, and is it worth more than random data? python benchmarks/data_selection.py [--seeds 5]
+
+Judgments of `rule_shop` of which a tenth is one grade off, as `simulate_shop` blurs them. The room's own selectors, started from a base
+teacher as they would be for a new batch of judgments, sort them. For the published rule, the rule without MS, and the rule with MS
+inverted: the share of wrong grades in what is kept. Then teachers are trained on from the base on the kept pairs, on as many random ones
+(three draws), on what the inverted rule keeps and on all; they are examined on queries that nobody has seen, all queries alike, against
+the rule. Writes `results/data_selection.json`. Settings were chosen on seeds from 100 on, which are not reported.
+"""
+
+import argparse
+import json
+import logging
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import describe_machine, save
+from rule_shop import SETTINGS, Examination, Shop, base_teacher, query_ids, summarise, train, write_judgments
+
+from components.simulate_shop.judging import blur_grades
+from components.train_teacher import step
+from components.train_teacher.config import TrainTeacherConfig
+from components.train_teacher.examples import Sources, read_tables
+from components.train_teacher.selection import KEPT
+from components.train_teacher.selectors import Selectors, ask_selectors
+
+NOISE, NUM_DRAWS = 0.1, 3
+SELECTION: dict[str, Any] = {"selection": "hard_and_clean", "selection_epochs": 3, "selection_random_share": 0.2}
+SELECTION |= {"selection_balanced_share": 1.0, "selection_folds": 3, "learning_rate": 1e-3}
+TRAINING: dict[str, Any] = {"num_epochs": 4, "learning_rate": 3e-4}
+
+
+def one_seed(
+    shop: Shop, sources: Sources, examination: Examination, queries: np.ndarray, seed: int, place: Path, given: Any
+) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    query, item = shop.draw_pairs(queries, given["pairs"], rng)
+    truth = shop.grades(query, item)
+    grades = blur_grades(truth, NOISE, rng).astype(np.int64)
+    judged = replace(sources, judgments=write_judgments(place / "judged.parquet", query, item, grades))
+    config = TrainTeacherConfig(**{**SETTINGS, **given["selection"], "seed": seed})
+    tables = read_tables(judged, config)
+    # pairs were written in the order in which tables have them: by query, then item
+    assert tables.training["query_id"].to_pylist() == query_ids(query).to_pylist()
+    found = ask_selectors(config, Selectors(config, judged, tables, str(place / "selectors"), step._train_selector))
+    im, ci, ms = (found[name].to_numpy() for name in ("im", "ci", "ms"))
+    learnable_and_hard = (ci == grades) & (im != grades)
+    rules = {
+        "published rule": (found["reason"].to_numpy() == KEPT),
+        "without MS": learnable_and_hard,
+        "MS inverted": learnable_and_hard & (ms == grades),
+        "CI alone": ci == grades,
+    }
+    flipped = grades != truth
+    result: dict[str, Any] = {"base_rate": float(flipped.mean()), "segments": _segments(shop, query, rules["published rule"])}
+    result["agree_with_truth"] = {name: float((said == truth).mean()) for name, said in (("im", im), ("ci", ci))}
+    result["rules"] = {name: {"kept": int(kept.sum()), "wrong": float(flipped[kept].mean())} for name, kept in rules.items()}
+    trained = {"kept": rules["published rule"], "MS inverted": rules["MS inverted"], "all": np.ones(len(grades), bool)}
+    for draw in range(NUM_DRAWS):
+        trained[f"random {draw}"] = np.zeros(len(grades), bool)
+        trained[f"random {draw}"][rng.permutation(len(grades))[: rules["published rule"].sum()]] = True
+    result["quality"] = {}
+    for name, chosen in trained.items():
+        file = write_judgments(place / "chosen.parquet", query[chosen], item[chosen], grades[chosen])
+        train(replace(sources, judgments=file), place / "model", seed=seed, **given["training"])
+        result["quality"][name] = examination.quality(place / "model")
+    return result
+
+
+def _segments(shop: Shop, query: np.ndarray, kept: np.ndarray) -> dict[str, list[int]]:
+    """Pairs and kept pairs of each segment."""
+    segment = shop.segments()[query]
+    return {name: [int((segment == name).sum()), int((segment[kept] == name).sum())] for name in ("head", "torso", "tail")}
+
+
+def compare(seeds: list[dict[str, Any]], metric: str) -> dict[str, Any]:
+    """Paired differences: kept minus the mean of the random draws, and the others minus it."""
+    quality = [{name: one[metric] for name, one in seed["quality"].items()} for seed in seeds]
+    at_random = [float(np.mean([value for name, value in one.items() if name.startswith("random")])) for one in quality]
+    arms = [name for name in quality[0] if not name.startswith("random")]
+    pairs = {arm: zip(quality, at_random, strict=True) for arm in arms}
+    return {f"{arm} - random": summarise([one[arm] - base for one, base in pairs[arm]]) for arm in arms}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--pairs", type=int, default=2500)
+    parser.add_argument("--name", default="data_selection")
+    given = parser.parse_args()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    machine, shop = describe_machine(), Shop.make()
+    learnt, judged, examined = shop.parts()
+    settings = {"pairs": given.pairs, "selection": SELECTION, "training": TRAINING}
+    seeds = []
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        sources = base_teacher(shop, place, learnt)
+        examination = Examination(shop, sources, examined)
+        base = examination.quality(sources.encoder)
+        for seed in range(given.first_seed, given.first_seed + given.seeds):
+            work = place / str(seed)
+            work.mkdir()
+            seeds.append(one_seed(shop, sources, examination, judged, seed, work, settings))
+            print(seed, json.dumps(seeds[-1]), flush=True)
+    result: dict[str, Any] = {"base_teacher": base, "seeds": seeds}
+    for rule in seeds[0]["rules"]:
+        share = [one["rules"][rule]["wrong"] / one["base_rate"] for one in seeds]
+        result[f"wrong share over base rate, {rule}"] = summarise(share)
+    result |= {metric: compare(seeds, metric) for metric in ("accuracy", "macro_f1")}
+    save(given.name, machine, {"seeds": given.seeds, "first_seed": given.first_seed, "noise": NOISE, **settings}, result)
+    print(json.dumps({key: value for key, value in result.items() if key != "seeds"}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -27,7 +27,7 @@ from components.train_teacher.grade_bias import biased_boundary, boundary_precis
 from components.train_teacher.preference_tuning import prefer
 
 ARMS = {"dpo and ordinary": 0.65, "dpo alone": 1.0, "ordinary alone": 0.0}
-BIASED_SHARE = 0.25
+BIASED_SHARE = 0.5
 TUNING: dict[str, Any] = {"preference_epochs": 2, "preference_beta": 0.5, "preference_learning_rate": 3e-4, "validation_share": 0.3}
 
 

@@ -150,7 +150,7 @@ class TrainTeacherConfig(StepConfig):
         description="Passes over pairs whose judged grade was not the trained model's first answer, to prefer it (DPO); 0 leaves it out.",
     )
     preference_top_k: int = Field(2, ge=2, description="The judged grade must be among so many first answers of the model.")
-    preference_beta: float = Field(0.1, gt=0, description="DPO's beta: how strongly the tuned model is held to the one before it.")
+    preference_beta: float = Field(0.5, gt=0, description="DPO's beta: how strongly the tuned model is held to the one before it.")
     preference_weight: float = Field(
         0.65, ge=0, le=1, description="Weight of DPO in a step of preference tuning; the rest is the loss of training, on as many pairs."
     )

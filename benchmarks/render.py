@@ -302,6 +302,42 @@ def faults() -> str:
     return machine_line(record) + "\n\n" + table(["test", *(name.replace("_", " ") for name in names)], rows)
 
 
+STAGE_METRICS = {"accuracy": "accuracy", "cross_entropy": "cross-entropy", "pairwise_accuracy": "pairwise accuracy",
+                 "mse_over_variance": "squared error over variance", "deviation": "moved by rewording"}  # fmt: skip
+
+
+def staged_prompts() -> str:
+    """Every answer's means over the seeds, then differences with their intervals."""
+    record = load("staged_prompts")
+    found: dict[tuple[str, str], dict[str, dict]] = {}
+    for one in record["result"]["summary"]:
+        if one["slice"] in ("all", "ambiguous"):
+            found.setdefault((one["slice"], one["stage"]), {})[one["metric"]] = one
+    means = [[*key, *(f"{own[name]['mean']:.3f}" if name in own else "" for name in STAGE_METRICS)]
+             for key, own in found.items() if " - " not in key[1]]  # fmt: skip
+    shown = ("cross_entropy", "pairwise_accuracy", "deviation")
+    differences = [[*key, *(with_interval(own[name], "+") if name in own else "" for name in shown)]
+                   for key, own in found.items() if " - " in key[1]]  # fmt: skip
+    head = f"{len(record['settings']['seeds'])} shops, means; differences with 95 % t-intervals over the shops."
+    names = [STAGE_METRICS[name] for name in shown]
+    return f"{head}\n\n{table(['test queries', 'answer', *STAGE_METRICS.values()], means)}\n\n" + table(
+        ["test queries", "difference", *names], differences
+    )
+
+
+def soft_targets() -> str:
+    record = load("soft_targets")
+    rows = [
+        [one["arm"], str(one["queries"]), with_interval(one["ndcg@10"]),
+         with_interval(one["first arm minus it"], "+") if "first arm minus it" in one else "",
+         ", ".join(f"{value:.2f}" for value in one.get("mse_over_variance", []))]
+        for one in record["result"]
+    ]  # fmt: skip
+    shops = f"{len(record['settings']['seeds'])} shops" if len(record["settings"]["seeds"]) > 1 else "One shop"
+    header = ["trained on", "test queries", "ndcg@10", "first row minus it", "squared error over variance"]
+    return f"{shops}; bootstrap over queries.\n\n{table(header, rows)}"
+
+
 PARTS = {
     "run-output": run_output,
     "run-times": run_times,
@@ -319,6 +355,8 @@ PARTS = {
     "score-decoder-gpu": score_decoder_gpu,
     "train-teacher": train_teacher,
     "train-teacher-gpu": train_teacher_gpu,
+    "staged-prompts": staged_prompts,
+    "soft-targets": soft_targets,
     "esci-means": esci_means,
     "esci-differences": esci_differences,
     "esci-bi-encoder": lambda: esci_differences(("bi_encoder",)),

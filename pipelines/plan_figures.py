@@ -94,7 +94,10 @@ class Sources:
         return Figure(self.assumptions[name], (f"assumption {name}",))
 
     def setting(self, section: str, key: str) -> Figure:
-        return Figure(float(self.settings[section][key]), (f"recipe {self.recipe_name} {section}.{key}",))
+        """A number of the recipe; of a list how many it has, but at least one."""
+        given = self.settings[section][key]
+        number = max(1, len(given)) if isinstance(given, list) else given
+        return Figure(float(number), (f"recipe {self.recipe_name} {section}.{key}",))
 
     def result(self, name: str, *keys: str | int) -> Figure:
         """A number of `results/<name>.json`.

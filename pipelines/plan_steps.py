@@ -101,6 +101,10 @@ class Planner:
         work = self.of.assumed("bench_parameters") * self.of.result("score_pairs", "result", "mean_tokens")
         return bench * work / (self.of.assumed(f"{kind}_parameters") * self.of.assumed(f"{kind}_tokens"))
 
+    def _prompts(self) -> Figure:
+        """Prompts of a pair that a teacher with stages scores, at most: a pair without evidence has one."""
+        return self.of.setting("teacher", "stages")
+
     def _training(self, kind: str, pairs: Figure, epochs: Figure) -> Figure:
         return pairs * epochs * self.of.assumed("training_cost") / self.rate(kind)
 
@@ -124,7 +128,7 @@ class Planner:
     def _scoring(self) -> Step:
         gpus, pairs = self.of.scale("gpus"), self.of.scale("pairs")
         stored = pairs * self.of.assumed("soft_target_bytes")
-        scoring = pairs / self.rate("teacher") / gpus * self.of.assumed("scoring_overhead")
+        scoring = pairs * self._prompts() / self.rate("teacher") / gpus * self.of.assumed("scoring_overhead")
         requests = self.of.setting("pool", "num_shards") * Figure(REQUESTS_PER_SHARD) * self.of.assumed("request_seconds")
         moved = stored * Figure(2)  # read and written again in larger files
         return self._step("Teacher scores the pool", scoring + requests + moved / self.of.assumed("read_bytes_per_second"), stored, gpus)
@@ -137,7 +141,7 @@ class Planner:
         )
 
     def _rank(self, system: str) -> Step:
-        seconds = self.evaluated / self.rate("teacher" if system == "teacher" else "student")
+        seconds = self.evaluated * self._prompts() / self.rate("teacher") if system == "teacher" else self.evaluated / self.rate("student")
         return self._step(f"Rank: {system}", seconds, self.evaluated * self.of.assumed("row_bytes"), _placed("score-pairs"))
 
     def _evaluate(self) -> Step:

@@ -89,6 +89,16 @@ def test_the_teacher_pays_for_epochs_and_for_several_gpus(planned, tmp_path):
     assert seconds(planned(**alone, training_efficiency="0.5"), "Teacher") == pytest.approx(4 * once)
 
 
+def test_a_staged_teacher_scores_every_prompt_and_is_trained_on_one(planned, tmp_path):
+    staged = tmp_path / "staged.yaml"
+    staged.write_text("extends: tiny\nteacher: {stages: [semantic, both]}\n")
+    one, two = planned(scoring_overhead="1"), planned(scoring_overhead="1", recipe=str(staged))
+    moving = 2 * 1e6 * 60 / 200e6
+    assert seconds(two, "Teacher scores the pool") - moving == pytest.approx(2 * (seconds(one, "Teacher scores the pool") - moving))
+    assert seconds(two, "Rank: teacher") == pytest.approx(2 * seconds(one, "Rank: teacher"))
+    assert seconds(two, "Teacher") == pytest.approx(seconds(one, "Teacher"))
+
+
 def test_a_speed_of_your_own_takes_the_place_of_the_derived_one(planned):
     made = planned(pairs_per_second_per_gpu="50")
     scoring = line(made, "Teacher scores the pool")

@@ -32,7 +32,7 @@ def fine_tune(
 ) -> Curve:
     """Train and write the model folder `model` (by the first process); checkpoints go to `<model>-checkpoints`."""
     tables = tables or read_tables(sources, config)
-    path = folder.fetch(sources.encoder)
+    path = world.fetch(sources.encoder)
     spec = teacher_spec(path, config, tables.card.gains())
     tokenizer = folder.load_tokenizer(path)
     examples: Examples | WritingExamples = Examples.of(tables, spec, tokenizer, config)

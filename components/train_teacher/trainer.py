@@ -9,8 +9,9 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import deepspeed
@@ -32,6 +33,7 @@ from components.shared import storage
 from components.shared.errors import InputError, TemporaryError
 from components.shared.launch import ERROR_FILE, refuse
 from components.shared.models.arithmetic import resolve_precision
+from components.shared.models.folder import fetch
 from components.shared.tracking import NullTracker
 from components.shared.training import decay_groups
 from components.train_teacher.config import TrainTeacherConfig
@@ -138,6 +140,8 @@ def train(place: str, job: dict[str, Any]) -> None:
     deepspeed.init_distributed("nccl" if on_gpu else "gloo", verbose=False, timeout=COLLECTIVE_TIMEOUT)
     rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
     device = torch.device(f"cuda:{os.environ['LOCAL_RANK']}") if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)  # objects are gathered through the current one
     settings = zero_settings(config)
     # as long as this object lives, from_pretrained loads each weight in parts (ZeRO 3)
     partitioned = HfDeepSpeedConfig(settings) if config.zero_stage == 3 else None
@@ -157,7 +161,7 @@ def train(place: str, job: dict[str, Any]) -> None:
         torch.distributed.all_gather_object(every, one)
         return every
 
-    world = World(rank, size, device, wrap, unset_hf_deepspeed_config, gather)
+    world = World(rank, size, device, wrap, unset_hf_deepspeed_config, gather, lambda uri: fetch_on_node(uri, gather))
     sources = Sources(**job["sources"])
     try:
         curve = fine_tune(config, sources, job["model"], told or NullTracker(), world)
@@ -169,6 +173,13 @@ def train(place: str, job: dict[str, Any]) -> None:
     torch.distributed.destroy_process_group()
     if rank == 0:  # here and not in the task that launched us, which may have no GPU
         Outcome(curve, validate(job["model"], read_tables(sources, config), config)).write(place)
+
+
+def fetch_on_node(uri: str, gather: Callable[[Any], list[Any]]) -> Path:
+    """The model's folder, which one process of each node reads for all of that node."""
+    node = os.environ["GROUP_RANK"]
+    mine = str(fetch(uri)) if os.environ["LOCAL_RANK"] == "0" else ""
+    return Path(next(place for other, place in gather((node, mine)) if other == node and place))
 
 
 def main() -> int:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from components.shared.models import folder
 from components.shared.training import Stepper
 
 
@@ -17,6 +19,7 @@ class World:
     Attributes:
         wrap: turns a network into (what is called in the loss, how it is updated).
         gather: what every process gave, in the order of their ranks; all must call.
+        fetch: a model as a folder of this machine; all must call.
     """
 
     rank: int = 0
@@ -25,6 +28,7 @@ class World:
     wrap: Callable[[torch.nn.Module], tuple[torch.nn.Module, Stepper]] | None = None
     before_export: Callable[[], None] = lambda: None
     gather: Callable[[Any], list[Any]] = lambda one: [one]
+    fetch: Callable[[str], Path] = folder.fetch
 
     def share_of(self, batch: np.ndarray) -> tuple[np.ndarray, float]:
         """This process's part of a batch of rows, and the weight that makes the mean over processes the mean over the batch."""

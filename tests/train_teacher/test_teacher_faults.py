@@ -186,6 +186,24 @@ def test_deepspeeds_settings_come_from_the_recipe(stage: int, precision: str) ->
     assert not {"optimizer", "train_batch_size"} & settings.keys()
 
 
+@pytest.mark.parametrize("local_rank", ["0", "1"])
+def test_one_process_of_each_node_reads_the_model_for_all(monkeypatch: pytest.MonkeyPatch, local_rank: str) -> None:
+    from components.train_teacher import trainer
+
+    asked: list[str] = []
+    monkeypatch.setattr(trainer, "fetch", lambda uri: asked.append(uri) or Path("/tmp/read-here"))
+    monkeypatch.setenv("GROUP_RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", local_rank)
+
+    def gather(one: tuple[str, str]) -> list[tuple[str, str]]:
+        of_node = [("1", "/tmp/read-here"), ("1", "")]
+        assert one == of_node[int(local_rank)]
+        return [("0", "/tmp/of-the-other-node"), ("0", ""), *of_node]
+
+    assert trainer.fetch_on_node("gs://bucket/encoder", gather) == Path("/tmp/read-here")
+    assert asked == (["gs://bucket/encoder"] if local_rank == "0" else [])
+
+
 def test_a_process_whose_neighbor_dies_ends_within_the_stated_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two nodes on this machine: the death of the only process of one ends that of the other, which waits for ever."""
     (tmp_path / "waiting.py").write_text(

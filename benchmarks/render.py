@@ -338,7 +338,24 @@ def soft_targets() -> str:
     return f"{shops}; bootstrap over queries.\n\n{table(header, rows)}"
 
 
+def sub_judgments() -> str:
+    """Sums over the shops; a share by aspect and source of words."""
+    record = load("sub_judgments")
+    rows = []
+    for way in ("catalogue alone", "and judgments"):
+        shops = [one[way] for one in record["result"]]
+        pairs = sum(one["pairs"] for one in shops)
+        for aspect in shops[0]["aspects"]:
+            told, right, asked, of_asked = (
+                sum(one["aspects"][aspect][name] for one in shops) for name in ("told", "right", "asked", "right_of_asked")
+            )
+            rows.append([way, aspect, f"{told / pairs:.1%}", f"{right / told:.1%}", f"{asked / pairs:.1%}", f"{of_asked / asked:.1%}"])
+    header = ["words from", "aspect", "pairs told", "right", "told to be asked for", "right of these"]
+    return f"{len(record['result'])} shops of {record['result'][0][way]['pairs']:,} pairs.\n\n{table(header, rows)}"
+
+
 PARTS = {
+    "sub-judgments": sub_judgments,
     "run-output": run_output,
     "run-times": run_times,
     "bots": bots,

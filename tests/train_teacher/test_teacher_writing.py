@@ -171,6 +171,27 @@ def test_sub_judgments_come_from_a_table(shop: dict[str, str], writer: str, tmp_
         lessons(shop, writer, sub_judgments=elsewhere)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_adapters_learn_to_write_too(shop: dict[str, str], writer: str, tmp_path: Path, precision: str) -> None:
+    settings = {
+        **SHORT,
+        "reasoning": ["reflect"],
+        "lora_rank": 4,
+        "num_epochs": 1,
+        "precision": precision,
+        "activation_checkpointing": True,
+    }
+    config = TrainTeacherConfig.model_validate(settings)
+    report = run(config, **{**shop, "encoder": writer}, model=str(tmp_path / "m"), tracker=NullTracker())
+    scorer = Scorer(str(tmp_path / "m"), precision=precision)
+    before = folder.load_model(folder.fetch(writer), folder.read_spec(Path(writer)))
+    assert not torch.equal(scorer.model.lm_head.weight.float(), before.lm_head.weight) or not torch.equal(
+        scorer.model.model.layers[0].self_attn.q_proj.weight.float(), before.model.layers[0].self_attn.q_proj.weight
+    )
+    assert scorer.engine.split(", ")[1] == "writes grade"  # reflecting needs a decision, so nothing scores by it
+    assert np.isfinite(report.metrics["validation.cross_entropy"])
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

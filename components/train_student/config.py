@@ -66,6 +66,14 @@ class TrainStudentConfig(StepConfig):
     validation_share: float = Field(
         0.1, gt=0, le=0.5, description="Share of queries held out to compare the student with the teacher, 0 to 0.5."
     )
+    calibration: Literal["none", "isotonic", "platt"] = Field(
+        "none",
+        description="Map from scores to gains, fitted for each query segment to judged train queries that the student did not learn from.",
+    )
+    calibration_error: float = Field(
+        0.05, gt=0, lt=1, description="Share of a query's relevant items that may be hidden, and of the others that may pass as sure."
+    )
+    relevant_gain: float = Field(0.5, gt=0, le=1, description="Judged gain from which an item counts as relevant for the two bounds.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "fp32", description="Arithmetic of the forward pass (auto: bf16 where the hardware has it); weights stay float32."
     )

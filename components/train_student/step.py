@@ -20,6 +20,7 @@ from components.shared.tables import read_table
 from components.shared.tracking import Tracker
 from components.shared.training import Checkpoints, Curve, fit
 from components.train_student.agreement import agreement
+from components.train_student.calibrating import calibrate, unlearnt
 from components.train_student.config import TrainStudentConfig
 from components.train_student.students import BiEncoder, CrossEncoder, Student, average_with, save_student, set_dropout
 from components.train_student.targets import Lessons, doubt_columns, make_lessons
@@ -44,7 +45,7 @@ def run(
     """Fit `config.architecture`, starting from `encoder`, to the soft targets of `pairs`, and write the model folder.
 
     Args:
-        judgments: table; needed when `judgment_weight` is above 0, and only then read.
+        judgments: table; needed when `judgment_weight` is above 0 or scores are calibrated, and only then read.
 
     Raises:
         InputError: for tables or models that do not fit together, training that diverges, or a student that has collapsed.
@@ -58,29 +59,35 @@ def run(
     query_table = read_table(queries, "queries")
     pool = read_table(pairs, "pairs", ["pair_id", "query_id", "item_id"])
     labels = read_table(soft_targets, "soft_targets", ["pair_id", "query_id", "item_id", "score", *doubt_columns(config)])
-    lessons = make_lessons(config, pool, labels, query_table, _judgments(config, judgments))
+    item_table, judgment_table = read_table(items, "items"), _judgments(config, judgments)
+    lessons = make_lessons(config, pool, labels, query_table, judgment_table if config.judgment_weight else None)
+    judged = None if config.calibration == "none" or judgment_table is None else unlearnt(judgment_table, lessons)
     spec = folder.ModelSpec(config.architecture, min(config.max_tokens, base.max_tokens), source=base.source)
-    texts = model_texts(spec, lessons.pairs, query_table, read_table(items, "items"), None)
+    texts = model_texts(spec, lessons.pairs, query_table, item_table, None)
     torch.manual_seed(config.seed)
     tokenizer, network = folder.load_tokenizer(source), folder.load_model(source, spec)
     student = _build(config, spec, network, tokenizer, texts, lessons)
     logger.info("%d pairs to learn from, %d held out", len(lessons.training()), len(lessons.validation()))
-    identity = _identity(config, encoder, items, queries, pairs, soft_targets, *([judgments] if config.judgment_weight else []))
+    identity = _identity(config, encoder, items, queries, pairs, soft_targets, *([judgments] if judgment_table is not None else []))
     checkpoints = Checkpoints(storage.normalise(model) + ".checkpoints", identity)
     start = {name: value.detach().clone() for name, value in network.state_dict().items()} if config.trained_weight < 1 else {}
     curve = _train(config, student, lessons, checkpoints, tracker)
     average_with(network, start, config.trained_weight)
     final = _validate(config, student, lessons)
     save_student(model, network, tokenizer, spec)
+    if judged is not None:
+        final |= calibrate(config, model, judged, query_table, item_table, tracker)
     storage.remove(checkpoints.uri)
     return _report(pool, lessons, curve, final, student)
 
 
 def _judgments(config: TrainStudentConfig, judgments: str) -> pa.Table | None:
-    if not config.judgment_weight:
+    wanted = [f"judgment_weight = {config.judgment_weight:g}"] * (config.judgment_weight > 0)
+    wanted += [f"calibration = {config.calibration}"] * (config.calibration != "none")
+    if not wanted:
         return None
     if not judgments:
-        raise InputError(f"judgment_weight = {config.judgment_weight:g} needs human grades; give the judgments table (--judgments)")
+        raise InputError(f"{wanted[0]} needs human grades; give the judgments table (--judgments)")
     return read_table(judgments, "judgments", ["query_id", "item_id", "gain", "split"])
 
 

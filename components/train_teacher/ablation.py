@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 from scipy.special import softmax
 
+from components.shared.cross_fitting import cross_fitted
 from components.train_teacher.combiner import Combiner, fit_combiner
-from components.train_teacher.cross_fitting import cross_fitted
 from components.train_teacher.grading import grade_metrics, order_metrics
 
 MEAN, LEARNED = "mean", "learned"

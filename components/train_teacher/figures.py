@@ -1,26 +1,11 @@
-"""What people look at after a training: the loss, and how far predicted gains can be believed. SVG; equal numbers give equal bytes."""
+"""What people look at after a training: the loss of every step. SVG; equal numbers give equal bytes."""
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
+from components.shared.figures import axes_of
 from components.shared.training import Curve
-from components.train_teacher.validation import Bins
-
-STYLE: dict[Any, Any] = {"svg.hashsalt": "relevance-distillery", "svg.fonttype": "none"}
-
-
-@contextmanager
-def _axes(target: io.BytesIO, width: float, height: float) -> Iterator:
-    with rc_context(STYLE):
-        figure = Figure(figsize=(width, height))
-        yield figure.subplots()
-        figure.savefig(target, format="svg", metadata={"Date": None}, bbox_inches="tight")
 
 
 def curve_plot(curve: Curve, window: int = 20) -> bytes:
@@ -29,21 +14,11 @@ def curve_plot(curve: Curve, window: int = 20) -> bytes:
     width = max(1, min(window, len(losses)))
     mean = np.convolve(losses, np.ones(width) / width, mode="valid")
     target = io.BytesIO()
-    with _axes(target, 7, 3.5) as axes:
+    with axes_of(target, 7, 3.5) as axes:
         axes.plot(np.arange(1, len(losses) + 1), losses, color="0.8", label="step")
         axes.plot(np.arange(width, len(losses) + 1), mean, color="C0", label=f"mean of {width} steps")
         axes.set(xlabel="step", ylabel="loss", title="Teacher training loss")
         axes.legend(frameon=False)
-    return target.getvalue()
-
-
-def calibration_plot(bins: Bins) -> bytes:
-    """Mean judged gain over mean predicted gain, a point for each bin of equally many pairs; on the diagonal gains can be believed."""
-    target = io.BytesIO()
-    with _axes(target, 4.5, 4.5) as axes:
-        axes.plot([0, 1], [0, 1], color="0.8")
-        axes.plot(bins.predicted, bins.judged, "o-", color="C0")
-        axes.set(xlabel="predicted gain", ylabel="judged gain", title=f"Calibration on {bins.counts.sum()} held-out pairs")
     return target.getvalue()
 
 
@@ -56,7 +31,7 @@ def confusion_plot(counts: list[list[int]], labels: list[str]) -> bytes:
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     over, under = np.triu(table, 1).sum(), np.tril(table, -1).sum()
     target = io.BytesIO()
-    with _axes(target, 1.5 + 0.8 * len(table), 1.2 + 0.7 * len(table)) as axes:
+    with axes_of(target, 1.5 + 0.8 * len(table), 1.2 + 0.7 * len(table)) as axes:
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for (row, column), number in np.ndenumerate(table):
             axes.text(column, row, f"{number:,}", ha="center", va="center", color="white" if shares[row, column] > 0.5 else "black")

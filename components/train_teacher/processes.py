@@ -19,13 +19,14 @@ import numpy as np
 import torch
 
 from components.shared import storage
+from components.shared.calibration import Bins
 from components.shared.errors import TemporaryError
 from components.shared.launch import launch
 from components.shared.tracking import NullTracker, Tracker
 from components.shared.training import Curve
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources
-from components.train_teacher.validation import Bins, Validation
+from components.train_teacher.validation import Validation
 
 logger = logging.getLogger(__name__)
 

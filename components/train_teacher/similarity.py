@@ -12,8 +12,8 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
+from components.shared.cross_fitting import cross_fitted
 from components.shared.models.scoring import grade_logits, mean_pool
-from components.train_teacher.cross_fitting import cross_fitted
 
 MARGIN_SCALE = 20.0
 """Cosines times this are RankNet's scores, as in the ranking losses of sentence-transformers."""

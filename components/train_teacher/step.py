@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from components.shared import storage
+from components.shared.figures import calibration_plot
 from components.shared.models import folder
 from components.shared.models.arithmetic import resolve_precision
 from components.shared.report import Report
@@ -15,7 +16,7 @@ from components.shared.tracking import NullTracker, Tracker
 from components.train_teacher.ablation import to_csv
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources, Tables, read_tables
-from components.train_teacher.figures import calibration_plot, confusion_plot, curve_plot
+from components.train_teacher.figures import confusion_plot, curve_plot
 from components.train_teacher.fine_tuning import fine_tune, out_of_memory
 from components.train_teacher.model_card import write_card
 from components.train_teacher.network import teacher_spec
@@ -84,7 +85,7 @@ def _beside(outcome: Outcome, labels: list[str]) -> dict[str, bytes]:
     validation = outcome.validation
     found = {PLOT: curve_plot(outcome.curve)}
     if validation.bins:
-        found[CALIBRATION_PLOT] = calibration_plot(validation.bins)
+        found[CALIBRATION_PLOT] = calibration_plot({"teacher": validation.bins})
     if validation.confusion:
         found[CONFUSION_PLOT] = confusion_plot(validation.confusion, labels)
     if validation.ablation:

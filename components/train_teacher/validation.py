@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.special import softmax
 
+from components.shared.calibration import Bins
 from components.shared.models import folder
 from components.shared.models.arithmetic import resolve_precision
 from components.shared.models.inputs import model_texts
@@ -24,28 +25,6 @@ from components.train_teacher.grading import grade_metrics, order_metrics
 from components.train_teacher.similarity import cross_fitted_grades
 
 logger = logging.getLogger(__name__)
-
-NUM_BINS = 10
-
-
-@dataclass(frozen=True)
-class Bins:
-    """Pairs in order of their predicted gain, cut into bins of equally many: mean predicted and judged gain, and pairs [bins]."""
-
-    predicted: np.ndarray
-    judged: np.ndarray
-    counts: np.ndarray
-
-    @staticmethod
-    def of(predicted: np.ndarray, judged: np.ndarray, num_bins: int = NUM_BINS) -> "Bins":
-        order = np.argsort(predicted, kind="stable")
-        parts = [part for part in np.array_split(order, num_bins) if len(part)]
-        of_predicted, of_judged = (np.array([values[part].mean() for part in parts]) for values in (predicted, judged))
-        return Bins(of_predicted, of_judged, np.array([len(part) for part in parts]))
-
-    def error(self) -> float:
-        """Expected calibration error: mean over the pairs of their bin's distance from the diagonal (Naeini et al. 2015, AAAI)."""
-        return float(np.average(np.abs(self.predicted - self.judged), weights=self.counts))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from components.shared import launch_trainjob, storage
+from components.shared.calibration import Bins
 from components.shared.errors import InputError, TemporaryError
 from components.shared.launch import environment, free_port
 from components.shared.models import folder
@@ -22,7 +23,7 @@ from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources
 from components.train_teacher.processes import LOG_FORMAT, LineTracker, Listener, LogReader, Outcome, train_on_many
 from components.train_teacher.step import run
-from components.train_teacher.validation import Bins, Validation
+from components.train_teacher.validation import Validation
 
 IN_PODS: dict[str, Any] = {"launcher": "trainjob", "num_nodes": 2, "resources_per_node": {"cpu": "1"}, "queue": "relevance"}
 OUTCOME = Outcome(Curve([0.5, 0.25], 8, 100, 2.0), Validation({"validation.mse": 0.5}))

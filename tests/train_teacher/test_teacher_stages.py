@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 from test_teacher_step import train
 
+from components.shared.cross_fitting import cross_fitted
 from components.shared.models import folder
 from components.shared.models.scoring import Scorer
 from components.train_teacher.ablation import ablation_rows, stage_answers
 from components.train_teacher.combiner import PRIOR_SPREAD, Combiner, fit_combiner
 from components.train_teacher.config import TrainTeacherConfig
-from components.train_teacher.cross_fitting import cross_fitted
 from components.train_teacher.examples import Examples, Sources, read_tables
 from components.train_teacher.fine_tuning import teacher_spec
 

@@ -14,17 +14,18 @@ from safetensors.torch import load_file
 from transformers import Qwen3Config, Qwen3Model
 
 from components.shared import storage
+from components.shared.calibration import Bins
 from components.shared.errors import InputError
+from components.shared.figures import calibration_plot
 from components.shared.models import folder
 from components.shared.models.scoring import Scorer
 from components.shared.tracking import NullTracker, SpoolTracker
 from components.shared.training import Checkpoints, Curve
 from components.train_teacher import fine_tuning, network
 from components.train_teacher.config import TrainTeacherConfig
-from components.train_teacher.figures import calibration_plot, curve_plot
+from components.train_teacher.figures import curve_plot
 from components.train_teacher.grading import grade_metrics, order_metrics
 from components.train_teacher.step import run
-from components.train_teacher.validation import Bins
 from components.train_teacher.world import World
 
 SHORT: dict[str, Any] = {"num_neighbors": 1, "max_tokens": 64, "batch_size": 27, "num_epochs": 3, "learning_rate": 3e-3}
@@ -274,7 +275,7 @@ def test_calibration_error_by_hand() -> None:
     assert bins.error() == pytest.approx(0.15)
     # one pair more in the first bin: 2/3 x .3 + 1/3 x 0
     assert Bins.of(np.array([0.1, 0.3, 0.7]), np.array([0.0, 1.0, 0.7]), num_bins=2).error() == pytest.approx(0.2)
-    assert b"held-out pairs" in calibration_plot(bins)
+    assert b"held-out pairs" in calibration_plot({"teacher": bins})
 
 
 def test_processes_take_equally_many_batches_and_miss_none() -> None:

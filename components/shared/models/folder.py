@@ -44,7 +44,8 @@ class ModelSpec:
     cosine + offset g. A teacher with `stages` (names in `text.STAGES`) is asked once for each of them, and `stages.combined_logits` makes
     one answer by `stage_weights` [stages] and `stage_offsets` [grades]. A teacher with `replies` writes (`generative.py`): these are the
     tasks of `text.TASKS` that it was taught, it scores by the first, with at most `step_tokens` tokens before the grade. A teacher with a
-    `grader` has no weights here, it is asked over HTTP (`score_pairs/endpoint_engine.py`).
+    `grader` has no weights here, it is asked over HTTP (`score_pairs/endpoint_engine.py`). A student whose scores were calibrated has the
+    map from them to gains in `calibration` (`shared/calibration.py`).
     """
 
     kind: str
@@ -62,6 +63,7 @@ class ModelSpec:
     stages: list[str] = field(default_factory=list)
     stage_weights: list[float] = field(default_factory=list)
     stage_offsets: list[float] = field(default_factory=list)
+    calibration: dict[str, Any] = field(default_factory=dict)
 
     def prompts(self) -> list[Stage]:
         """What each prompt of a teacher shows."""

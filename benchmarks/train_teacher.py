@@ -109,7 +109,7 @@ def made_up_examples(case: Case, num_rows: int, seed: int = 0) -> Examples:
     encoded = Encoded(tokenizer, {"input_ids": ids, "attention_mask": masks}, lengths)
     grades = rng.integers(0, len(GAINS), num_rows)
     targets = np.eye(len(GAINS))[grades]
-    return Examples(encoded, query=np.arange(num_rows) // 8, grades=grades, targets=targets, weights=np.ones(num_rows), num_variants=1)
+    return Examples(encoded, query=np.arange(num_rows) // 8, grades=grades, targets=targets, weights=np.ones(num_rows), shares=np.ones(1))
 
 
 def network_of(case: Case, config: TrainTeacherConfig, device: torch.device) -> Any:

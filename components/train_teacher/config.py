@@ -206,8 +206,8 @@ class TrainTeacherConfig(StepConfig):
     def _stages_can_be_asked(self) -> Self:
         if len(set(self.stages)) < len(self.stages):
             raise ValueError(f"stages {', '.join(self.stages)}: name each once")
-        if self.stages and self.reading == "separate":
-            raise ValueError("stages are for reading 'joint'; leave them empty")
+        if self.stages and (self.reading == "separate" or self.form == "generative"):
+            raise ValueError("stages are for reading 'joint' and form 'head'; leave them empty")
         if set(self.stages) - {"semantic"} and not self.num_neighbors:
             raise ValueError(f"stages {', '.join(self.stages)} show neighbors; set num_neighbors above 0")
         if self.stages and self.combiner == "learned" and not self.validation_share:

@@ -46,9 +46,7 @@ def write_card(config: TrainTeacherConfig, tables: Tables, spec: ModelSpec, outc
         "",
         f"- data {code(tables.card.name)}, snapshot {code(tables.card.snapshot or 'not named')}",
         f"- {_pairs(tables.training)} of split train; held out: {_pairs(tables.validation)}",
-        f"- behavior neighbors: {config.num_neighbors} per side, hidden from {config.neighbor_dropout:.0%} of the pairs"
-        if spec.num_neighbors
-        else "- no behavior neighbors",
+        _evidence(config, spec),
         f"- start: {code(spec.source or 'not named')}",
         f"- {len(curve.losses)} steps, {curve.num_pairs} pairs, {curve.num_tokens} tokens shown; last loss {last:.4f}",
         "",
@@ -73,6 +71,14 @@ def write_card(config: TrainTeacherConfig, tables: Tables, spec: ModelSpec, outc
         "",
     ]
     return front_matter(front) + "\n".join(lines)
+
+
+def _evidence(config: TrainTeacherConfig, spec: ModelSpec) -> str:
+    if not spec.num_neighbors:
+        return "- no behavior neighbors"
+    if spec.stages:
+        return f"- behavior neighbors: {config.num_neighbors} per side; asked in the stages {', '.join(map(code, spec.stages))}"
+    return f"- behavior neighbors: {config.num_neighbors} per side, hidden from {config.neighbor_dropout:.0%} of the pairs"
 
 
 def _pairs(judgments: pa.Table) -> str:

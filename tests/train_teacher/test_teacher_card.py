@@ -65,6 +65,6 @@ def test_it_lies_beside_the_model_and_is_kept_with_the_run(shop: dict[str, str],
     report = run(config, **shop, model=str(tmp_path / "m"), tracker=tracker)
     text = (tmp_path / "m-card.md").read_text()
     assert f"| `accuracy` | {report.metrics['validation.accuracy']:.4g} |" in text
-    assert "Beside this card: `calibration.svg`, `loss_curve.svg`." in text
+    assert "Beside this card: `calibration.svg`, `confusion.svg`, `loss_curve.svg`." in text
     assert "m-card.md" in (tmp_path / "spool.jsonl").read_text()
     assert np.isfinite(report.metrics["validation.calibration_error"])

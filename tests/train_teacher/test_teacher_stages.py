@@ -139,6 +139,7 @@ def test_a_staged_teacher_says_what_each_stage_is_worth(shop: dict[str, str], ra
     bare = [row for row in rows if row["slice"] == "without_evidence" and row["stage"] in STAGES]
     assert len({row["cross_entropy"] for row in bare}) == 1  # no evidence, no difference
     assert metrics["validation.pairwise_accuracy"] == pytest.approx(float(whole[combiner]["pairwise_accuracy"]))
+    assert "1 per side; asked in the stages `semantic`, `query`, `item`, `both`" in (tmp_path / "m-card.md").read_text()
     assert not Scorer(str(tmp_path / "m")).logits([], []).size
 
 
@@ -147,6 +148,7 @@ def test_a_staged_teacher_says_what_each_stage_is_worth(shop: dict[str, str], ra
     [
         ({"stages": ["query", "query"]}, "stages query, query: name each once"),
         ({"stages": ["query"], "reading": "separate"}, "stages are for reading 'joint'"),
+        ({"stages": ["query"], "form": "generative"}, "and form 'head'; leave them empty"),
         ({"stages": ["query"], "num_neighbors": 0}, "stages query show neighbors; set num_neighbors above 0"),
         ({"stages": ["query"], "validation_share": 0}, "set validation_share above 0, or combiner 'mean'"),
         ({"stages": ["oracle"]}, "semantic"),

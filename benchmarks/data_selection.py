@@ -1,4 +1,4 @@
-"""Is hard-and-clean data clean, and is it worth more than random data? python benchmarks/data_selection.py [--seeds 5]
+"""Is hard-and-clean data clean, and is it worth more than random data? python benchmarks/data_selection.py [--seeds 3]
 
 Judgments of `rule_shop` of which a tenth is one grade off, as `simulate_shop` blurs them. The room's own selectors, started from a base
 teacher as they would be for a new batch of judgments, sort them. For the published rule, the rule without MS, and the rule with MS
@@ -27,8 +27,8 @@ from components.train_teacher.selection import KEPT
 from components.train_teacher.selectors import Selectors, ask_selectors
 
 NOISE, NUM_DRAWS = 0.1, 3
-SELECTION: dict[str, Any] = {"selection": "hard_and_clean", "selection_epochs": 3, "selection_random_share": 0.2}
-SELECTION |= {"selection_balanced_share": 1.0, "selection_folds": 3, "learning_rate": 1e-3}
+SELECTION: dict[str, Any] = {"selection": "hard_and_clean", "selection_epochs": 5, "selection_random_share": 0.1}
+SELECTION |= {"selection_balanced_share": 0.8, "selection_folds": 2, "learning_rate": 1e-3}
 TRAINING: dict[str, Any] = {"num_epochs": 4, "learning_rate": 3e-4}
 
 
@@ -86,14 +86,14 @@ def compare(seeds: list[dict[str, Any]], metric: str) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--pairs", type=int, default=2500)
     parser.add_argument("--name", default="data_selection")
     given = parser.parse_args()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     machine, shop = describe_machine(), Shop.make()
-    learnt, judged, examined = shop.parts()
+    learnt, judged, examined = shop.parts_by_traffic()
     settings = {"pairs": given.pairs, "selection": SELECTION, "training": TRAINING}
     seeds = []
     with tempfile.TemporaryDirectory() as name:

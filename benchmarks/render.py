@@ -354,6 +354,45 @@ def sub_judgments() -> str:
     return f"{len(record['result'])} shops of {record['result'][0][way]['pairs']:,} pairs.\n\n{table(header, rows)}"
 
 
+def of_seeds(one: dict) -> str:
+    return f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}], {one['above_0']} above 0"
+
+
+def preference_tuning() -> str:
+    record = load("preference_tuning")
+    rows = []
+    for side, of_side in record["result"].items():
+        for arm, one in of_side["arms"].items():
+            ratios = [f"{min(one[name]):.2f} to {max(one[name]):.2f}" for name in ("ratio_before", "ratio_after")]
+            kept = f"{one['accepted']} of {len(one['ratio_after'])}"
+            rows.append([side, arm, *ratios, kept, *(of_seeds(one[name]) for name in ("nearer_to_1", "boundary_precision", "macro_f1"))])
+    header = ["biased", "arm", "ratio before", "ratio after", "accepted", "nearer to 1 (log)", "precision at the boundary", "macro F1"]
+    return f"{record['settings']['seeds']} seeds, 95 % t-intervals of paired differences.\n\n{table(header, rows)}"
+
+
+def data_selection() -> str:
+    record = load("data_selection")
+    result, marker = record["result"], "wrong share over base rate, "
+    shares = [
+        [name.removeprefix(marker), _plain(one), _kept(record, name.removeprefix(marker))]
+        for name, one in result.items()
+        if name.startswith(marker)
+    ]
+    gains = [[arm, *(of_seeds(result[metric][arm]) for metric in ("accuracy", "macro_f1"))] for arm in result["accuracy"]]
+    intro = f"{record['settings']['seeds']} seeds, {record['settings']['noise']:.0%} of the grades one off; 95 % t-intervals."
+    first = table(["rule", "wrong grades, as a share of the base rate", "kept pairs"], shares)
+    return f"{intro}\n\n{first}\n\n{table(['trained on', 'accuracy', 'macro F1'], gains)}"
+
+
+def _plain(one: dict) -> str:
+    return f"{one['mean']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+
+
+def _kept(record: dict, rule: str) -> str:
+    counts = [one["rules"][rule]["kept"] for one in record["result"]["seeds"]]
+    return f"{min(counts):,} to {max(counts):,}"
+
+
 PARTS = {
     "sub-judgments": sub_judgments,
     "run-output": run_output,
@@ -364,6 +403,8 @@ PARTS = {
     "score-pairs": score_pairs,
     "score-decoder": score_decoder,
     "kfp-overhead": kfp_overhead,
+    "preference-tuning": preference_tuning,
+    "data-selection": data_selection,
     "simulate-shop": simulate_shop,
     "propensities": propensities,
     "neighbors-quality": neighbors_quality,

@@ -115,4 +115,6 @@ def _report(tables: Tables, not_selected: Mapping[str, int], metrics: dict[str, 
     training, held_out = len(tables.training), len(tables.validation)
     dropped = {"held_out_for_validation": held_out, "other_split": tables.num_other_split, **not_selected}
     notes = {"precision": resolve_precision(config.precision), "processes": str(config.world_size())}
+    if "preference.accepted" in metrics:
+        notes["preference"] = "tuned model accepted" if metrics["preference.accepted"] else "tuned model dropped, the one before it is kept"
     return Report(read=training + sum(dropped.values()), kept=training, dropped=dropped, metrics=metrics, notes=notes)

@@ -117,10 +117,12 @@ def test_what_is_no_better_is_dropped_and_both_are_told(
     shop = {**shop, "encoder": random_encoder}
     train(shop, tmp_path / "plain", preference_epochs=0)
     monkeypatch.setattr(preference_tuning, "is_better", lambda *_: False)
-    metrics = train(shop, tmp_path / "m").metrics
+    report = train(shop, tmp_path / "m")
+    metrics = report.metrics
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "m"))
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert metrics["preference.accepted"] == 0
+    assert report.notes["preference"] == "tuned model dropped, the one before it is kept"
     assert metrics["preference.before.over_under_ratio"] == metrics["validation.over_under_ratio"]
     loss = metrics["preference.before.macro_f1"] - metrics["preference.after.macro_f1"]
     assert metrics["preference.macro_f1_loss"] == pytest.approx(loss)

@@ -1,10 +1,10 @@
 """Does preference tuning bring a teacher's grades back to the middle, from either side? python benchmarks/preference_tuning.py [--seeds 5]
 
-Teachers of `rule_shop` are biased on purpose: trained on judgments of which a quarter is one grade too high, or too low. Then the room's
-own `prefer` tunes them on right judgments of the same queries. Three arms on the same batches: DPO mixed with the ordinary loss, DPO alone,
-and the ordinary loss alone, because right judgments help by themselves. Over/under ratio, precision at the boundary that the biased
-teacher's errors cross most, and macro F1 are measured on queries that neither training, mining nor acceptance has seen. Writes
-`results/preference_tuning.json`. Settings were chosen on seeds from 100 on, which are not reported.
+Teachers of `rule_shop` are biased on purpose: trained on judgments of which more than half are one grade too high, or too low. Then the
+room's own `prefer` tunes them on right judgments of the same queries. Three arms on the same batches: DPO mixed with the ordinary loss,
+DPO alone, and the ordinary loss alone, because right judgments help by themselves. Over/under ratio, precision at the boundary that the
+biased teacher's errors cross most, and macro F1 are measured on queries that neither training, mining nor acceptance has seen. Writes
+`results/preference_tuning.json`. Settings were chosen on other seeds.
 """
 
 import argparse
@@ -27,8 +27,8 @@ from components.train_teacher.grade_bias import biased_boundary, boundary_precis
 from components.train_teacher.preference_tuning import prefer
 
 ARMS = {"dpo and ordinary": 0.65, "dpo alone": 1.0, "ordinary alone": 0.0}
-BIASED_SHARE = 0.5
-TUNING: dict[str, Any] = {"preference_epochs": 2, "preference_beta": 0.5, "preference_learning_rate": 3e-4, "validation_share": 0.3}
+BIASED_SHARE = 0.6
+TUNING: dict[str, Any] = {"preference_epochs": 6, "preference_beta": 0.5, "preference_learning_rate": 3e-4, "validation_share": 0.3}
 
 
 def biased(grades: np.ndarray, step: int, rng: np.random.Generator) -> np.ndarray:
@@ -92,7 +92,7 @@ def compare(cases: list[dict[str, Any]], arm: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--first-seed", type=int, default=10)
     parser.add_argument("--pairs", type=int, default=2000)
     parser.add_argument("--name", default="preference_tuning")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings of the tuning")

@@ -183,7 +183,7 @@ def item_ids(item: np.ndarray) -> pa.Array:
 def summarise(values: list[float]) -> dict[str, float]:
     """Mean over seeds, its 95 % t-interval, and how many are above 0."""
     found = np.asarray(values)
-    half = float(stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))) if len(found) > 1 else float("nan")
+    half = float(stats.t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))) if len(found) > 1 else 0.0
     mean = float(found.mean())
     return {"mean": round(mean, 4), "low": round(mean - half, 4), "high": round(mean + half, 4), "above_0": int((found > 0).sum())}
 

@@ -40,3 +40,12 @@ def cluster(tmp_path, monkeypatch):
     with serve(fake, tmp_path) as kubeconfig:
         monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
         yield fake
+
+
+@pytest.fixture(scope="session")
+def spark():
+    """A session of PySpark; skips where there is none."""
+    from spark_warehouse import open_session  # most tests need none, and Ibis takes a second
+
+    with open_session() as session:
+        yield session

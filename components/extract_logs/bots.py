@@ -2,10 +2,11 @@
 
 import ibis
 
-from components.extract_logs.columns import _, inside
+from components.extract_logs.columns import inside
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.staging import CLICK, IMPRESSION
 from components.extract_logs.window import Window
+from components.shared.columns import _
 
 RULES = ("rate", "pace", "no_click", "top_click", "blind_click")
 

@@ -7,14 +7,15 @@ import pyarrow as pa
 
 from components.extract_logs import cleaning, frequencies, interactions, sessions
 from components.extract_logs.bots import find_bots
-from components.extract_logs.columns import _
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.propensity import Examination
-from components.extract_logs.warehouse import Warehouse
+from components.extract_logs.warehouse import LogWarehouse
 from components.extract_logs.window import Window
+from components.shared.columns import _
+from components.shared.warehouse import Warehouse
 
 
-def encode_names(warehouse: Warehouse, encode: Callable[[pa.ChunkedArray], pa.Array]) -> None:
+def encode_names(warehouse: LogWarehouse, encode: Callable[[pa.ChunkedArray], pa.Array]) -> None:
     """Tables (name, code): `ids` of searches, `people` of clients and sessions, `things` of items."""
     sound, searches = warehouse.table("staged").filter(_.fault.isnull()), warehouse.table("searches")
     people = sound.select(name="client").union(sound.select(name="session"), searches.select(name="client"))

@@ -10,8 +10,9 @@ import ibis
 import pyarrow as pa
 
 from components.extract_logs.codes import hex_codes, mix_ids
-from components.extract_logs.columns import _, inside
+from components.extract_logs.columns import inside
 from components.extract_logs.window import Window
+from components.shared.columns import _
 from components.shared.schema import ACTIONS
 
 REASONS = ("unknown_query", "duplicate", "outside_window", "bot", "evaluated_query", "personal_data_only", "too_rare_query")

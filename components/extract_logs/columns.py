@@ -1,12 +1,9 @@
-"""Columns of the relation at hand, in Ibis expressions."""
+"""Conditions that several relations share."""
 
 from typing import Any
 
-import ibis
-
 from components.extract_logs.window import Window
-
-_: Any = ibis._  # `_.clicks` is column `clicks`; ibis does not say its type
+from components.shared.columns import _
 
 
 def inside(window: Window) -> Any:

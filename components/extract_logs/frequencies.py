@@ -2,9 +2,10 @@
 
 import ibis
 
-from components.extract_logs.columns import _, inside
+from components.extract_logs.columns import inside
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.window import Window
+from components.shared.columns import _
 
 
 def count_queries(

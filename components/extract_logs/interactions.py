@@ -5,10 +5,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.extract_logs.columns import _
 from components.extract_logs.propensity import NUM_POSITIONS, Examination
 from components.extract_logs.staging import ADD_TO_CART, CLICK, IMPRESSION, PURCHASE
 from components.extract_logs.window import DAY_US
+from components.shared.columns import _
 
 _SCALE = 1_000_000_000  # propensities are summed as whole billionths, so that the sum does not depend on the order
 

@@ -2,8 +2,8 @@
 
 import ibis
 
-from components.extract_logs.warehouse import Warehouse
 from components.shared.rewordings import MIN_JACCARD, MIN_JARO_WINKLER, MIN_PREFIX_CHARS, find_rewordings
+from components.shared.warehouse import Warehouse
 
 
 def name_phrases(warehouse: Warehouse, searches: ibis.Table) -> None:

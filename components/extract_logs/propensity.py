@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from components.extract_logs.click_model import PlacedCounts, fit_click_model
-from components.extract_logs.columns import _
 from components.extract_logs.config import ExtractLogsConfig
-from components.extract_logs.warehouse import Warehouse
+from components.shared.columns import _
 from components.shared.errors import InputError
+from components.shared.warehouse import Warehouse
 
 NUM_POSITIONS = 1000  # deeper positions count as this one
 NUM_ESTIMATED = 50

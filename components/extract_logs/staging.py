@@ -3,9 +3,9 @@
 import duckdb
 import ibis
 
-from components.extract_logs.columns import _
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.window import FIRST_DAY
+from components.shared.columns import _
 from components.shared.schema import ACTIONS
 from components.shared.text import MAX_QUERY_CHARS
 

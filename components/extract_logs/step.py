@@ -7,15 +7,16 @@ from datetime import UTC, date, datetime, timedelta
 from components.extract_logs import chain, codes, phrases, privacy, propensity, quarantine, readers, sources, staging
 from components.extract_logs import lineage as ledger
 from components.extract_logs.bots import RULES
-from components.extract_logs.columns import _
 from components.extract_logs.config import ExtractLogsConfig
-from components.extract_logs.warehouse import Warehouse, open_warehouse
+from components.extract_logs.warehouse import LogWarehouse, open_warehouse
 from components.extract_logs.window import DAY_US, Window, last_partition, oldest_day, parse_date, partitions_of, resolve_window
 from components.shared import storage, tables
 from components.shared.card import DatasetCard, read_card
+from components.shared.columns import _
 from components.shared.errors import InputError
 from components.shared.report import Report
 from components.shared.tracking import Tracker
+from components.shared.warehouse import Warehouse
 
 LOG = logging.getLogger(__name__)
 EPOCH = date(1970, 1, 1)
@@ -114,7 +115,7 @@ def _window(config: ExtractLogsConfig, text: str, today: date, last_day: date | 
     return resolve_window(text, days=config.window_days, lag_days=config.lag_days, today=today, last_day=last_day, oldest=oldest)
 
 
-def _relate(warehouse: Warehouse, config: ExtractLogsConfig, window: Window, salt: bytes) -> tuple[dict[str, int], dict[str, float]]:
+def _relate(warehouse: LogWarehouse, config: ExtractLogsConfig, window: Window, salt: bytes) -> tuple[dict[str, int], dict[str, float]]:
     """From staged rows to everything that is published; returns the dropped rows by reason, and metrics."""
     metrics = _name_things(warehouse, config, salt)
     dropped = chain.clean_events(warehouse, config, window)
@@ -128,7 +129,7 @@ def _relate(warehouse: Warehouse, config: ExtractLogsConfig, window: Window, sal
     return dropped, metrics | {f"propensity@{at}": float(examination.examined[at - 1]) for at in (2, 5, 10)}
 
 
-def _name_things(warehouse: Warehouse, config: ExtractLogsConfig, salt: bytes) -> dict[str, float]:
+def _name_things(warehouse: LogWarehouse, config: ExtractLogsConfig, salt: bytes) -> dict[str, float]:
     """Phrases and codes of the searches; returns how many texts were cut."""
     searches = warehouse.keep("searches", staging.find_searches(warehouse.table("logged"), warehouse.table("staged")))
     phrases.name_phrases(warehouse, searches)

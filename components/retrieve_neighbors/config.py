@@ -21,7 +21,7 @@ class RetrieveNeighborsConfig(StepConfig):
         100, ge=1, description="Second order: best queries of an item (items of a query) that a path may go on to (count)."
     )
     num_neighbors: int = Field(
-        3, ge=1, description="Neighbors that a model reads per side; one more is kept, for when the judged pair is taken out."
+        3, ge=1, le=900, description="Neighbors that a model reads per side; one more is kept, for when the judged pair is taken out."
     )
     history: Literal["window", "nights"] = Field(
         "window",

@@ -7,39 +7,75 @@ between holds the very numbers that counting all days at once would have passed 
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
-import duckdb
+import ibis
 import pyarrow as pa
 
+from components.shared.columns import _
 from components.shared.errors import InputError
 from components.shared.schema import EVIDENCE
+from components.shared.warehouse import Warehouse
 
 ONE = 1_000_000_000
 ONE_DAY = timedelta(days=1)
+COUNTS = pa.schema([EVIDENCE.schema.field(name) for name in ("query", "item_id", "impressions", "clicks", "clients", "looks", "credit")])
+STEP = pa.schema({"since": pa.date32(), "until": pa.date32(), "kept": pa.int64()})
 
-# the rule against leaks by date, as SQL of its own so that a test can take it away and see the leak
-ONLY_DAYS_BEFORE = "day < $until"
 
-_START = """
-CREATE OR REPLACE TABLE counts (
-    query VARCHAR, item_id VARCHAR, impressions BIGINT, clicks BIGINT, clients BIGINT, looks BIGINT, credit BIGINT)
-"""
+def only_days_before(day: Any, until: Any) -> Any:
+    """The rule against leaks by date, a condition of its own so that a test can take it away and see the leak."""
+    return day < until
 
-# the busiest day's clients are surely distinct; a sum over days would count a returning shopper again
-_ADD = """
-CREATE OR REPLACE TABLE counts AS
-SELECT query, item_id, sum(impressions)::BIGINT AS impressions, sum(clicks)::BIGINT AS clicks, max(clients) AS clients,
-    sum(looks)::BIGINT AS looks, sum(credit)::BIGINT AS credit
-FROM (
-    SELECT query, item_id, impressions, clicks, clients,
-        looks::HUGEINT * $kept // {one} AS looks, credit::HUGEINT * $kept // {one} AS credit
-    FROM counts
-    UNION ALL
-    SELECT query, item_id, coalesce(impressions, 0), coalesce(clicks, 0), coalesce(clients, 0),
-        round(coalesce(corrected_impressions, impressions, 0) * {one})::BIGINT, round(coalesce(corrected_clicks, clicks, 0) * {one})::BIGINT
-    FROM interactions WHERE day > $since AND {rule}
-) GROUP BY query, item_id
-"""
+
+def add_days(counts: ibis.Table, interactions: ibis.Table, step: ibis.Table) -> ibis.Table:
+    """Table `counts` with the days of `interactions` after `since` and before `until`; what was in it keeps `kept` of ONE.
+
+    Args:
+        step: one row (`STEP`), so that the relation is the same on each day and compiled once.
+    """
+    looks: Any = ibis.coalesce(_.corrected_impressions, _.impressions, 0)
+    credit: Any = ibis.coalesce(_.corrected_clicks, _.clicks, 0)
+    before = counts.cross_join(step).mutate(looks=fade(_.looks, _.kept), credit=fade(_.credit, _.kept))
+    added = interactions.cross_join(step).filter(_.day > _.since, only_days_before(_.day, _.until))
+    added = added.select(
+        "query", "item_id", impressions=_.impressions.fill_null(0), clicks=_.clicks.fill_null(0), clients=_.clients.fill_null(0),
+        looks=(looks * ONE).round(), credit=(credit * ONE).round(),
+    )  # fmt: skip
+    # the busiest day's clients are surely distinct; a sum over days would count a returning shopper again
+    return (
+        before.select(COUNTS.names)
+        .union(added)
+        .group_by("query", "item_id")
+        .agg(impressions=_.impressions.sum(), clicks=_.clicks.sum(), clients=_.clients.max(), looks=_.looks.sum(), credit=_.credit.sum())
+    )
+
+
+def fade(value: Any, kept: Any) -> Any:
+    """value * kept / ONE cut to a whole number, for kept up to ONE: exact in 64 bits, where the product would need 128."""
+    rest = value % ONE
+    return whole_part(value) * kept + whole_part(rest * kept)
+
+
+def whole_part(value: Any) -> Any:
+    """value / ONE, cut. Engines divide in floating point; the quotient of a multiple of ONE is a whole number below 2^34, so its error
+    is far below the half that rounding takes away."""
+    return ((value - value % ONE) / ONE).round()
+
+
+def count_fates(interactions: ibis.Table, texts: ibis.Table, last_day: date) -> ibis.Table:
+    """One row: interactions that are kept, those of days up to the given one, of an unknown item, of an unknown query; the latest day."""
+    items = texts.filter(_.is_item).select(item_id="name", has_item=ibis.literal(True))
+    queries = texts.filter(~_.is_item).select(query="name", has_query=ibis.literal(True))
+    rows = interactions.left_join(items, "item_id").left_join(queries, "query")
+    is_new, has_item, has_query = _.day > last_day, _.has_item.notnull(), _.has_query.notnull()
+    return rows.agg(
+        kept=_.count(where=is_new & has_item & has_query),
+        already_counted=_.count(where=~is_new),
+        unknown_item=_.count(where=is_new & ~has_item),
+        unknown_query=_.count(where=is_new & has_item & ~has_query),
+        last_day=_.day.max(),
+    )
 
 
 @dataclass(frozen=True)
@@ -51,13 +87,13 @@ class Span:
     half_life_days: float
 
 
-def begin(connection: duckdb.DuckDBPyConnection, first_day: date, half_life_days: float) -> Span:
+def begin(warehouse: Warehouse, first_day: date, half_life_days: float) -> Span:
     """An empty table `counts`, before the log's first day."""
-    connection.execute(_START)
+    warehouse.put("counts", COUNTS.empty_table())
     return Span(first_day, first_day - ONE_DAY, half_life_days)
 
 
-def resume(connection: duckdb.DuckDBPyConnection, stored: pa.Table, half_life_days: float, where: str) -> Span:
+def resume(warehouse: Warehouse, stored: pa.Table, half_life_days: float, where: str) -> Span:
     """Table `counts` as an earlier run stored it.
 
     Raises:
@@ -71,29 +107,28 @@ def resume(connection: duckdb.DuckDBPyConnection, stored: pa.Table, half_life_da
             f"'{where}' was made with half_life_days = {span.half_life_days:g}, the recipe has {half_life_days:g}; "
             "set that value, or run once without 'previous'"
         )
-    connection.execute(_START)
-    connection.register("stored", stored)
-    connection.execute("INSERT INTO counts SELECT query, item_id, impressions, clicks, clients, looks, credit FROM stored")
-    connection.unregister("stored")
+    warehouse.put("counts", stored.select(COUNTS.names))
     return span
 
 
-def advance(connection: duckdb.DuckDBPyConnection, span: Span, until: date) -> Span:
+def advance(warehouse: Warehouse, span: Span, until: date) -> Span:
     """Add the days of table `interactions` after the span and before `until`; with a half-life one by one, days without a row too."""
-    statement = _ADD.format(one=ONE, rule=ONLY_DAYS_BEFORE)
     num_days = (until - span.last_day).days - 1
     kept = round(ONE * 2 ** (-1 / span.half_life_days)) if span.half_life_days else ONE
     ends = [until] if kept == ONE else [span.last_day + (n + 2) * ONE_DAY for n in range(num_days)]
     since = span.last_day
+    step = ibis.table(ibis.Schema.from_pyarrow(STEP), name="step")
+    added = add_days(warehouse.table("counts"), warehouse.table("interactions"), step)
     for end in ends if num_days > 0 else []:
-        connection.execute(statement, {"kept": kept, "since": since, "until": end})
+        warehouse.put("step", pa.table({"since": [since], "until": [end], "kept": [kept]}, STEP))
+        warehouse.keep("counts", added)
         since = end - ONE_DAY
     return Span(span.first_day, since, span.half_life_days)
 
 
-def stored_counts(connection: duckdb.DuckDBPyConnection, span: Span) -> pa.Table:
+def stored_counts(warehouse: Warehouse, span: Span) -> pa.Table:
     """Table `evidence`: what `resume` goes on from."""
-    table = connection.sql("SELECT * FROM counts ORDER BY query, item_id").to_arrow_table()
+    table = warehouse.arrow(warehouse.table("counts").order_by("query", "item_id"))
     for name in ("first_day", "last_day", "half_life_days"):
         column = EVIDENCE.schema.field(name)
         table = table.append_column(column, pa.repeat(pa.scalar(getattr(span, name), column.type), table.num_rows))

@@ -5,7 +5,7 @@ examination of `extract_logs`). Its bounds come from a Beta posterior around the
 less than 20,000 of 100,000; ProRBP's fixed cut (arXiv 2408.09439: 100 exposures, click rate 0.2) does not see the difference.
 """
 
-import duckdb
+import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,20 +13,23 @@ from scipy.special import betaincinv
 
 from components.retrieve_neighbors.config import RetrieveNeighborsConfig
 from components.retrieve_neighbors.counts import ONE
-
-_KNOWN = """
-SELECT * FROM counts WHERE item_id IN (SELECT name FROM texts WHERE is_item) AND query IN (SELECT name FROM texts WHERE NOT is_item)
-ORDER BY query, item_id
-"""
+from components.shared.columns import _
+from components.shared.warehouse import Warehouse
 
 
-def collect_evidence(connection: duckdb.DuckDBPyConnection, config: RetrieveNeighborsConfig) -> pa.Table:
+def list_known(counts: ibis.Table, texts: ibis.Table) -> ibis.Table:
+    """The counts of pairs whose query and item are known, by query and item."""
+    items, queries = texts.filter(_.is_item).select(item_id="name"), texts.filter(~_.is_item).select(query="name")
+    return counts.semi_join(items, "item_id").semi_join(queries, "query").order_by("query", "item_id")
+
+
+def collect_evidence(warehouse: Warehouse, config: RetrieveNeighborsConfig) -> pa.Table:
     """Evidence of all known pairs with `rate`, `lower_bound`, `upper_bound` and `strength`, what they are ranked by.
 
     Args:
-        connection: has tables `counts` and `texts` (name and is_item of what is known).
+        warehouse: has tables `counts` and `texts` (name and is_item of what is known).
     """
-    table = connection.sql(_KNOWN).to_arrow_table()
+    table = warehouse.arrow(list_known(warehouse.table("counts"), warehouse.table("texts")))
     clicks, impressions = (table[name].to_numpy().astype(float) for name in ("clicks", "impressions"))
     looks, credit = (np.maximum(table[name].to_numpy(), 0) / ONE for name in ("looks", "credit"))
     mean = mean_rate(credit, looks)

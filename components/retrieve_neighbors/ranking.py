@@ -13,75 +13,96 @@ others, as the pair's own first-order list does. Nothing in it depends on the pa
 others, its second steps from these to other keys. The list for all other pairs has `left_out` empty.
 """
 
-import duckdb
+from typing import Any
+
+import ibis
 import pyarrow as pa
 
 from components.retrieve_neighbors.config import RetrieveNeighborsConfig
 from components.retrieve_neighbors.counts import ONE
+from components.shared.columns import _
 from components.shared.schema import NEIGHBORS
+from components.shared.warehouse import Warehouse
 
 # side -> its key, its neighbors or what its paths go through, and what its neighbors are
 FIRST_ORDER = {"query": ("query", "item_id"), "item": ("item_id", "query")}
 SECOND_ORDER = {"query_query": FIRST_ORDER["query"], "item_item": FIRST_ORDER["item"]}
+OF_ITEMS = ("query", "item_item")  # sides whose neighbors are items
 
-# the rule against leaks by pair, as SQL of its own so that a test can take it away and see the leak
-NOT_THROUGH_THE_PAIR = "via <> left_out"
-
-_FIRST = """
-SELECT '{side}' AS side, {key} AS key, '' AS left_out, {via} AS neighbor,
-    looks / {one} AS corrected_impressions, clicks, clients, rate, lower_bound, upper_bound,
-    row_number() OVER (PARTITION BY {key} ORDER BY strength DESC, clicks DESC, {via}) AS rank
-FROM accepted QUALIFY rank <= $num_neighbors + 1
-"""
-
-_SECOND = """
-WITH edges AS (
-    SELECT {key} AS key, {via} AS via, looks, clicks, clients, round({one} * rate)::BIGINT AS rate,
-        round({one} * lower_bound)::BIGINT AS lower_bound, round({one} * upper_bound)::BIGINT AS upper_bound,
-        round({one} * strength)::BIGINT AS strength,
-        row_number() OVER (PARTITION BY {key} ORDER BY accepted.strength DESC, clicks DESC, {via}) AS place,
-        row_number() OVER (PARTITION BY {via} ORDER BY accepted.strength DESC, clicks DESC, {key}) AS far_place
-    FROM accepted
-),
-starts AS (SELECT * FROM edges WHERE place <= $num_neighbors + 1),
-lists AS (SELECT DISTINCT key, '' AS left_out FROM starts UNION ALL SELECT key, via FROM starts),
-seats AS (
-    SELECT key, left_out, via, looks, clicks, clients, strength, sum(strength) OVER (PARTITION BY key, left_out) AS whole FROM (
-        SELECT *, row_number() OVER (PARTITION BY key, left_out ORDER BY place) AS seat FROM lists JOIN starts USING (key)
-        WHERE {rule} QUALIFY seat <= $num_neighbors)
-),
-scored AS (
-    SELECT seats.key, left_out, far.key AS neighbor, any_value(whole) AS whole, sum(seats.strength::HUGEINT * far.strength) AS score,
-        sum(least(seats.looks, far.looks)) / {one} AS corrected_impressions, sum(least(seats.clicks, far.clicks))::BIGINT AS clicks,
-        max(least(seats.clients, far.clients)) AS clients, sum(seats.strength::HUGEINT * far.rate) AS rate,
-        sum(seats.strength::HUGEINT * far.lower_bound) AS lower_bound, sum(seats.strength::HUGEINT * far.upper_bound) AS upper_bound
-    FROM seats JOIN edges AS far ON far.via = seats.via AND far.key <> seats.key WHERE far_place <= $hop_size
-    GROUP BY seats.key, left_out, far.key
-)
-SELECT '{side}' AS side, key, left_out, neighbor, corrected_impressions, clicks, clients, rate / whole / {one} AS rate,
-    lower_bound / whole / {one} AS lower_bound, upper_bound / whole / {one} AS upper_bound,
-    row_number() OVER (PARTITION BY key, left_out ORDER BY score DESC, clicks DESC, neighbor) AS rank
-FROM scored WHERE score > 0 QUALIFY rank <= $num_neighbors
-"""
-
-_WITH_TEXTS = """
-SELECT ranked.*, text FROM ({ranked}) AS ranked JOIN texts ON is_item = {is_item} AND name = neighbor ORDER BY key, left_out, rank
-"""
+# sums of products of two shares, of at most `num_neighbors` paths each, are whole numbers of 64 bits: the same in any order of rows
+SHARE = 100_000_000
+RANKED = pa.schema([column for column in NEIGHBORS.schema if column.name != "snapshot"])
 
 
-def rank_neighbors(connection: duckdb.DuckDBPyConnection, config: RetrieveNeighborsConfig) -> pa.Table:
+def not_through_the_pair(via: Any, left_out: Any) -> Any:
+    """The rule against leaks by pair, a condition of its own so that a test can take it away and see the leak."""
+    return via != left_out
+
+
+def rank_first(accepted: ibis.Table, side: str, config: RetrieveNeighborsConfig) -> ibis.Table:
+    """The `num_neighbors` + 1 best of every key, without texts."""
+    key, via = FIRST_ORDER[side]
+    ranked = accepted.mutate(rank=_place(key, via) + 1).filter(_.rank <= config.num_neighbors + 1)
+    return ranked.mutate(
+        side=ibis.literal(side), key=_[key], left_out=ibis.literal(""), neighbor=_[via], corrected_impressions=_.looks / ONE
+    )
+
+
+def rank_second(accepted: ibis.Table, side: str, config: RetrieveNeighborsConfig) -> ibis.Table:
+    """The `num_neighbors` best of every key's list, and of each of its lists that leaves a pair out, without texts."""
+    key, via = SECOND_ORDER[side]
+    shares = {name: (_[name] * SHARE).round() for name in ("strength", "rate", "lower_bound", "upper_bound")}
+    edges = accepted.select(
+        "looks", "clicks", "clients", key=_[key], via=_[via], place=_place(key, via), far_place=_place(via, key), **shares
+    )  # fmt: skip
+    seats = find_seats(edges.filter(_.place <= config.num_neighbors), config.num_neighbors)
+    far = edges.filter(_.far_place < config.hop_size).select("key", "via", "looks", "clicks", "clients", *shares)
+    paths = seats.inner_join(far, "via", rname="far_{name}").filter(_.far_key != _.key)
+    weaker: Any = {name: ibis.least(_[name], _[f"far_{name}"]) for name in ("looks", "clicks", "clients")}
+    scored = paths.group_by("key", "left_out", "whole", neighbor=_.far_key).agg(
+        score=(_.strength * _.far_strength).sum(),
+        looks=weaker["looks"].sum(), clicks=weaker["clicks"].sum(), clients=weaker["clients"].max(),
+        **{name: (_.strength * _[f"far_{name}"]).sum() for name in ("rate", "lower_bound", "upper_bound")},
+    )  # fmt: skip
+    best = _row_number(("key", "left_out"), [_.score.desc(), _.clicks.desc(), _.neighbor])
+    ranked = scored.filter(_.score > 0).mutate(rank=best + 1).filter(_.rank <= config.num_neighbors)
+    means = {name: _[name] / _.whole / SHARE for name in ("rate", "lower_bound", "upper_bound")}
+    return ranked.mutate(side=ibis.literal(side), corrected_impressions=_.looks / ONE, **means)
+
+
+def find_seats(starts: ibis.Table, num_neighbors: int) -> ibis.Table:
+    """The starts of every list, at most `num_neighbors` each, with `left_out` and the `whole` strength of the list."""
+    of_list = ("key", "left_out")
+    lists = starts.select("key", left_out=ibis.literal("")).distinct().union(starts.select("key", left_out="via"))
+    seats = lists.inner_join(starts, "key").filter(not_through_the_pair(_.via, _.left_out))
+    seats = seats.mutate(seat=_row_number(of_list, [_.place])).filter(_.seat < num_neighbors)
+    return seats.mutate(whole=_.strength.sum().over(group_by=of_list))
+
+
+def add_texts(ranked: ibis.Table, texts: ibis.Table, *, are_items: bool) -> ibis.Table:
+    """Rows of table `neighbors` without `snapshot`, by key, list and rank."""
+    names = texts.filter(_.is_item == are_items).select("text", neighbor="name")
+    return ranked.inner_join(names, "neighbor").select(RANKED.names).order_by("key", "left_out", "rank")
+
+
+def rank_neighbors(warehouse: Warehouse, config: RetrieveNeighborsConfig) -> pa.Table:
     """Table `neighbors` without its `snapshot`, ordered by side, key, list and rank.
 
     Args:
-        connection: has tables `accepted` (evidence of accepted pairs) and `texts` (name, is_item, text).
+        warehouse: has tables `accepted` (evidence of accepted pairs) and `texts` (name, is_item, text).
     """
-    values = {"num_neighbors": config.num_neighbors, "hop_size": config.hop_size}
-    templates = [(_FIRST, FIRST_ORDER), *([(_SECOND, SECOND_ORDER)] if config.order == 2 else [])]
-    parts = []
-    for template, sides in templates:
-        for side, (key, via) in sides.items():
-            ranked = template.format(side=side, key=key, via=via, one=f"{ONE}::DOUBLE", rule=NOT_THROUGH_THE_PAIR)
-            statement = _WITH_TEXTS.format(ranked=ranked, is_item=side in ("query", "item_item"))
-            part = connection.sql(statement, params={name: one for name, one in values.items() if f"${name}" in statement}).to_arrow_table()
-            parts.append(part.select([name for name in NEIGHBORS.schema.names if name != "snapshot"]))
-    return pa.concat_tables(parts)
+    accepted, texts = warehouse.table("accepted"), warehouse.table("texts")
+    ranked = {side: rank_first(accepted, side, config) for side in FIRST_ORDER}
+    if config.order == 2:
+        ranked |= {side: rank_second(accepted, side, config) for side in SECOND_ORDER}
+    relations = [add_texts(one, texts, are_items=side in OF_ITEMS) for side, one in ranked.items()]
+    return pa.concat_tables([warehouse.arrow(relation).cast(RANKED) for relation in relations])
+
+
+def _place(key: str, via: str) -> Any:
+    """Place of a pair among those of its `key`, from 0, surest first; ties go by clicks and then by name, so there are none."""
+    return _row_number(key, [_.strength.desc(), _.clicks.desc(), _[via]])
+
+
+def _row_number(group_by: Any, order_by: list[Any]) -> Any:
+    return ibis.row_number().over(group_by=group_by, order_by=order_by)

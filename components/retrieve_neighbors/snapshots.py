@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from datetime import date
 
-import duckdb
 import pyarrow as pa
 
 from components.retrieve_neighbors.config import RetrieveNeighborsConfig
@@ -13,6 +12,7 @@ from components.retrieve_neighbors.evidence import collect_evidence, is_accepted
 from components.retrieve_neighbors.ranking import rank_neighbors
 from components.shared.errors import InputError
 from components.shared.schema import NEIGHBORS
+from components.shared.warehouse import Warehouse
 
 logger = logging.getLogger(__name__)
 
@@ -34,21 +34,20 @@ def snapshot_days(judged: Sequence[date | None], span: Span, last_day: date, max
 
 
 def make_snapshots(
-    connection: duckdb.DuckDBPyConnection, span: Span, days: Sequence[date], config: RetrieveNeighborsConfig
+    warehouse: Warehouse, span: Span, days: Sequence[date], config: RetrieveNeighborsConfig
 ) -> tuple[Span, list[pa.Table], pa.Table]:
     """The span counted in the end, the rows of table `neighbors` of each day, and the evidence that the last were chosen from.
 
     Args:
-        connection: has tables `interactions`, `counts` and `texts` (name, is_item, text).
+        warehouse: has tables `interactions`, `counts` and `texts` (name, is_item, text).
         days: ascending, all after the span, at least one.
     """
     snapshots, evidence = [], pa.table({})
     for day in days:
-        span = advance(connection, span, day)
-        evidence = collect_evidence(connection, config)
-        connection.register("accepted", evidence.filter(is_accepted(evidence, config)))
-        ranked = rank_neighbors(connection, config)
-        connection.unregister("accepted")
+        span = advance(warehouse, span, day)
+        evidence = collect_evidence(warehouse, config)
+        warehouse.put("accepted", evidence.filter(is_accepted(evidence, config)))
+        ranked = rank_neighbors(warehouse, config)
         logger.info("snapshot %s: %d neighbors out of %d pairs", day, ranked.num_rows, evidence.num_rows)
         dated = ranked.add_column(0, "snapshot", pa.repeat(pa.scalar(day, pa.date32()), ranked.num_rows))
         snapshots.append(dated.cast(NEIGHBORS.schema))

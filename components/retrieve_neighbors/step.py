@@ -9,21 +9,16 @@ import pyarrow.compute as pc
 
 from components.retrieve_neighbors import coverage, page
 from components.retrieve_neighbors.config import RetrieveNeighborsConfig
-from components.retrieve_neighbors.counts import ONE_DAY, Span, begin, resume, stored_counts
+from components.retrieve_neighbors.counts import ONE_DAY, Span, begin, count_fates, resume, stored_counts
 from components.retrieve_neighbors.snapshots import make_snapshots, snapshot_days
 from components.shared import storage
+from components.shared.columns import _
 from components.shared.errors import InputError
 from components.shared.report import Report
 from components.shared.schema import SIDES
 from components.shared.tables import read_table, write_table
 from components.shared.tracking import Tracker
-
-_FATES = """
-SELECT count(*) FILTER (day > $since AND has_item AND has_query), count(*) FILTER (day <= $since),
-    count(*) FILTER (day > $since AND NOT has_item), count(*) FILTER (day > $since AND has_item AND NOT has_query), max(day)
-FROM (SELECT day, item_id IN (SELECT name FROM texts WHERE is_item) AS has_item,
-             query IN (SELECT name FROM texts WHERE NOT is_item) AS has_query FROM interactions)
-"""
+from components.shared.warehouse import Warehouse
 
 
 def run(
@@ -52,35 +47,36 @@ def run(
     """
     catalogue, asked = read_table(items, "items"), read_table(queries, "queries")
     with duckdb.connect() as connection:
-        connection.register("interactions", read_table(interactions, "interactions"))
-        connection.register("texts", _texts(catalogue, asked))
-        span = _begin(connection, config, previous)
+        warehouse = Warehouse(connection)
+        warehouse.put("interactions", read_table(interactions, "interactions"))
+        warehouse.put("texts", _texts(catalogue, asked))
+        span = _begin(warehouse, config, previous)
         counted_days = f"days after {span.last_day}, added to '{previous}'" if previous else "all days of the log"
-        kept, counted, unknown_items, unknown_queries, last_day = connection.execute(_FATES, {"since": span.last_day}).fetchall()[0]
+        fates = warehouse.rows(count_fates(warehouse.table("interactions"), warehouse.table("texts"), span.last_day))[0]
+        kept, last_day = fates.pop("kept"), fates.pop("last_day")
         if not kept:
             after = f"after {span.last_day} (the last day of '{previous}') " if previous else ""
             raise InputError(
-                f"'{interactions}': none of {counted + unknown_items + unknown_queries} interactions {after}has a query of '{queries}' and "
+                f"'{interactions}': none of {sum(fates.values())} interactions {after}has a query of '{queries}' and "
                 f"an item of '{items}'; give the tables of one shop, and a window in which it has traffic"
             )
         judged = pc.unique(read_table(judgments, "judgments", ["judged_at"])["judged_at"]).to_pylist()
         days = snapshot_days(judged, span, last_day, config.max_snapshots)
         earlier = _earlier(previous, [day for day in days if day <= span.last_day])
-        span, made, pairs = make_snapshots(connection, span, [day for day in days if day > span.last_day], config)
-        stored = stored_counts(connection, span)
+        span, made, pairs = make_snapshots(warehouse, span, [day for day in days if day > span.last_day], config)
+        stored = stored_counts(warehouse, span)
     manifest = write_table(neighbors, "neighbors", pa.concat_tables([*earlier, *made]).combine_chunks())
     tracker.dataset("neighbors", neighbors, manifest.digest, manifest.rows)
     if evidence:
         write_table(evidence, "evidence", stored)
     reach = coverage.measure(made[-1], pairs, asked, catalogue, config)
     tracker.artifact(_publish(neighbors, page.render(reach, days[-1], config)))
-    dropped = {"already_counted": counted, "unknown_item": unknown_items, "unknown_query": unknown_queries}
     num_snapshots = len(earlier) + len(made)
     metrics = {"snapshots": num_snapshots, "snapshots.absent": len(days) - num_snapshots, "rows": manifest.rows, "pairs": pairs.num_rows}
     return Report(
-        read=kept + sum(dropped.values()),
+        read=kept + sum(fates.values()),
         kept=kept,
-        dropped=dropped,
+        dropped=fates,
         metrics={name: float(value) for name, value in metrics.items()} | describe(made[-1]) | reach.metrics(),
         notes={"newest snapshot": str(days[-1]), "rule": config.rule, "counted": counted_days},
     )
@@ -105,12 +101,12 @@ def _publish(neighbors: str, content: bytes) -> str:
     return address
 
 
-def _begin(connection: duckdb.DuckDBPyConnection, config: RetrieveNeighborsConfig, previous: str) -> Span:
+def _begin(warehouse: Warehouse, config: RetrieveNeighborsConfig, previous: str) -> Span:
     if previous:
         where = storage.join(previous, "evidence")
-        return resume(connection, read_table(where, "evidence"), config.half_life_days, where)
-    first_day = connection.sql("SELECT min(day) FROM interactions").fetchall()[0][0]
-    return begin(connection, first_day or date.min + ONE_DAY, config.half_life_days)
+        return resume(warehouse, read_table(where, "evidence"), config.half_life_days, where)
+    first_day = warehouse.rows(warehouse.table("interactions").agg(day=_.day.min()))[0]["day"]
+    return begin(warehouse, first_day or date.min + ONE_DAY, config.half_life_days)
 
 
 def _earlier(previous: str, days: list[date]) -> list[pa.Table]:

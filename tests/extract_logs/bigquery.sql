@@ -1,4 +1,4 @@
-CREATE TABLE `staged` AS
+CREATE OR REPLACE TABLE `staged` AS
 SELECT
   `t2`.`query_id`,
   `t2`.`client`,
@@ -81,7 +81,7 @@ FROM (
   ) AS `t1`
 ) AS `t2`;
 
-CREATE TABLE `searches` AS
+CREATE OR REPLACE TABLE `searches` AS
 SELECT
   *
 FROM (
@@ -207,7 +207,7 @@ FROM (
 WHERE
   `t14`.`text` IS NOT NULL;
 
-CREATE TABLE `typed` AS
+CREATE OR REPLACE TABLE `typed` AS
 SELECT
   `t4`.`query_id`,
   `t6`.`code` AS `search`,
@@ -223,7 +223,7 @@ INNER JOIN `ids` AS `t6`
 LEFT OUTER JOIN `people` AS `t7`
   ON `t4`.`client` = `t7`.`name`;
 
-CREATE TABLE `known` AS
+CREATE OR REPLACE TABLE `known` AS
 SELECT
   `t9`.`search`,
   `t9`.`phrase`,
@@ -266,7 +266,7 @@ LEFT OUTER JOIN (
 ) AS `t11`
   ON `t12`.`session` = `t11`.`session`;
 
-CREATE TABLE `suspects` AS
+CREATE OR REPLACE TABLE `suspects` AS
 SELECT
   `t2`.`mark`
 FROM (
@@ -294,7 +294,7 @@ FROM (
 WHERE
   `t2`.`rows` > 1;
 
-CREATE VIEW `events` AS
+CREATE OR REPLACE VIEW `events` AS
 SELECT
   *
 FROM (
@@ -385,7 +385,7 @@ FROM (
   ) AS `t8`
 ) AS `t9`;
 
-CREATE TABLE `bots` AS
+CREATE OR REPLACE TABLE `bots` AS
 WITH `t5` AS (
   SELECT DISTINCT
     `t0`.`client`,
@@ -723,7 +723,7 @@ FROM (
 GROUP BY
   1;
 
-CREATE TABLE `counted` AS
+CREATE OR REPLACE TABLE `counted` AS
 SELECT
   `t4`.`phrase`,
   `t4`.`query`,
@@ -786,7 +786,7 @@ LEFT OUTER JOIN (
 ) AS `t7`
   ON `t4`.`query` = `t7`.`query`;
 
-CREATE VIEW `judged_events` AS
+CREATE OR REPLACE VIEW `judged_events` AS
 SELECT
   `t8`.`search`,
   `t8`.`phrase`,
@@ -837,7 +837,7 @@ FROM (
     ON `t3`.`client` = `t7`.`bot`
 ) AS `t8`;
 
-CREATE VIEW `kept` AS
+CREATE OR REPLACE VIEW `kept` AS
 SELECT
   `t1`.*
   EXCEPT (`fate`)
@@ -856,7 +856,7 @@ FROM `judged_events` AS `t0`
 GROUP BY
   1;
 
-CREATE TABLE `shown` AS
+CREATE OR REPLACE TABLE `shown` AS
 SELECT
   `t5`.`search`,
   `t5`.`phrase`,
@@ -1066,7 +1066,7 @@ ORDER BY
   `t5`.`number` ASC NULLS LAST,
   `t5`.`position` ASC NULLS LAST;
 
-CREATE TABLE `counts` AS
+CREATE OR REPLACE TABLE `counts` AS
 SELECT
   `t5`.`phrase`,
   `t5`.`item_id`,
@@ -1120,7 +1120,7 @@ GROUP BY
   2,
   3;
 
-CREATE TABLE `turns` AS
+CREATE OR REPLACE TABLE `turns` AS
 SELECT
   `t10`.`client`,
   `t10`.`search`,
@@ -1208,7 +1208,7 @@ FROM (
   ) AS `t9`
 ) AS `t10`;
 
-CREATE VIEW `chains` AS
+CREATE OR REPLACE VIEW `chains` AS
 SELECT
   `t2`.`client`,
   `t2`.`search`,

@@ -1,23 +1,23 @@
 """The SQL that BigQuery would be given, as it was last read by a person. Nothing here runs on BigQuery.
 
-After a wanted change: python tests/extract_logs/test_extract_logs_bigquery.py writes the file again; read the difference.
+After a wanted change: PYTHONPATH=.:tests python tests/extract_logs/test_extract_logs_bigquery.py writes the file again; read the
+difference.
 """
 
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import ibis
 import pyarrow as pa
 import pytest
 import sqlglot
+from written_warehouse import WrittenWarehouse, check_statement
 
 from components.extract_logs import chain, propensity, staging
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.window import Window
 
 GOLDEN = Path(__file__).with_name("bigquery.sql")
-CODES = {"name": "string", "code": "int64"}
 GIVEN = {
     "read_events": {"query_id": "string", "client": "string", "session": "string", "us": "int64", "name": "string", "item_id": "string",
                     "position": "int64", "text": "string", "has_position": "boolean", "is_blank": "boolean",
@@ -33,50 +33,8 @@ GIVEN = {
 REWORDED = pa.table({"before": pa.array([], pa.int64()), "phrase": pa.array([], pa.int64())})
 
 
-class WrittenWarehouse:
-    """What `chain` asks of a warehouse, written down as BigQuery's SQL instead of done."""
-
-    def __init__(self) -> None:
-        self.statements: list[str] = []
-        self._tables = {name: ibis.table(schema, name=name) for name, schema in GIVEN.items()}
-
-    def table(self, name: str) -> ibis.Table:
-        return self._tables[name]
-
-    def keep(self, name: str, relation: ibis.Table) -> ibis.Table:
-        self.statements.append(f"CREATE TABLE `{name}` AS\n{ibis.to_sql(relation, dialect='bigquery')}")
-        self._tables[name] = ibis.table(relation.schema(), name=name)
-        return self._tables[name]
-
-    def view(self, name: str, relation: ibis.Table) -> ibis.Table:
-        self.keep(name, relation)
-        self.statements[-1] = self.statements[-1].replace("CREATE TABLE", "CREATE VIEW", 1)
-        return self._tables[name]
-
-    def encode(self, name: str, names: ibis.Table, encode: Any) -> None:
-        self._tables[name] = ibis.table(CODES, name=name)
-
-    def put(self, name: str, rows: Any) -> ibis.Table:
-        self._tables[name] = ibis.table(ibis.Schema.from_pyarrow(rows.schema), name=name)
-        return self._tables[name]
-
-    def drop(self, *names: str) -> None:
-        pass
-
-    def number(self, value: Any) -> int:
-        return 0
-
-    def rows(self, relation: ibis.Table) -> list:
-        self.statements.append(str(ibis.to_sql(relation, dialect="bigquery")))
-        return [{"fate": None, "rows": 0}]
-
-    def stream(self, relation: ibis.Table) -> list:
-        self.rows(relation)
-        return []
-
-
 def write_sql() -> str:
-    warehouse: Any = WrittenWarehouse()
+    warehouse: Any = WrittenWarehouse(GIVEN)
     config, window = ExtractLogsConfig(), Window(date(2024, 5, 1), date(2024, 5, 28))
     staged = warehouse.keep("staged", staging.judge_rows(warehouse.table("read_events"), config))
     warehouse.keep("searches", staging.find_searches(warehouse.table("read_queries"), staged))
@@ -93,7 +51,7 @@ def write_sql() -> str:
         list(published)
     chain.publish_queries(warehouse, config)
     chain.publish_reformulations(warehouse, config)
-    return ";\n\n".join(warehouse.statements) + ";\n"
+    return warehouse.written()
 
 
 def test_the_sql_for_bigquery_is_the_one_that_was_read():
@@ -102,10 +60,7 @@ def test_the_sql_for_bigquery_is_the_one_that_was_read():
 
 @pytest.mark.parametrize("statement", sqlglot.parse(GOLDEN.read_text(encoding="utf-8"), dialect="bigquery") if GOLDEN.exists() else [])
 def test_every_statement_parses_and_leaves_no_order_to_chance(statement):
-    assert statement is not None
-    for order in statement.find_all(sqlglot.exp.Order):
-        assert order.expressions
-    assert not list(statement.find_all(sqlglot.exp.Limit))
+    check_statement(statement)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """DuckDB and PySpark give the same tables for the same rows. What this suite covers is what may be said of PySpark."""
 
 import random
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -18,7 +17,7 @@ from tiny_ubi import judged_table, write_lines
 from components.extract_logs import chain, codes, phrases, privacy, propensity, readers, sessions, staging
 from components.extract_logs.bots import RULES
 from components.extract_logs.config import ExtractLogsConfig
-from components.extract_logs.warehouse import Warehouse, open_warehouse
+from components.extract_logs.warehouse import LogWarehouse, open_warehouse
 from components.extract_logs.window import Window
 from components.shared.card import LogSource
 
@@ -92,7 +91,7 @@ def _robots(number: int) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def reading(folder: Path, seed: int) -> Iterator[Warehouse]:
+def reading(folder: Path, seed: int) -> Iterator[LogWarehouse]:
     """A warehouse that has read the log."""
     events, queries = make_log(seed)
     write_lines(folder / "events.ndjson", events)
@@ -138,24 +137,9 @@ def chain_searches(warehouse: Any) -> dict[str, Any]:
     return {"sessions": chain.count_sessions(warehouse), "reformulations": list(chain.publish_reformulations(warehouse, CONFIG))}
 
 
-def copy(rim: Warehouse, other: SparkWarehouse, *names: str) -> None:
+def copy(rim: LogWarehouse, other: SparkWarehouse, *names: str) -> None:
     for name in names:
         other.put(name, rim.sql.execute(f"SELECT * FROM {name}").to_arrow_table())
-
-
-@pytest.fixture(scope="module")
-def spark() -> Iterator[Any]:
-    sql = pytest.importorskip("pyspark.sql", reason="pyspark is not installed (extra `spark`)")
-    if shutil.which("java") is None:
-        pytest.skip("no Java: PySpark cannot be compared (apt: openjdk-17-jre-headless)")
-    options = {
-        "spark.ui.enabled": "false", "spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1",
-        "spark.sql.shuffle.partitions": "1", "spark.default.parallelism": "1", "spark.sql.codegen.wholeStage": "false",
-        "spark.sql.adaptive.enabled": "false", "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
-    }  # fmt: skip
-    session = sql.SparkSession.builder.master("local[1]").config(map=options).getOrCreate()
-    yield session
-    session.stop()
 
 
 @settings(max_examples=2, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck))

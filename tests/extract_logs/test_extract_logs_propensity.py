@@ -13,8 +13,8 @@ from components.extract_logs import click_model, propensity
 from components.extract_logs.click_model import PlacedCounts, fit_click_model
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.propensity import Examination
-from components.extract_logs.warehouse import Warehouse
 from components.shared.errors import InputError
+from components.shared.warehouse import Warehouse
 
 
 def _examine(shown: pa.Table, propensity_method: str = "estimated", **settings: Any) -> Examination:

@@ -13,6 +13,7 @@ from components.retrieve_neighbors.counts import advance, begin
 from components.retrieve_neighbors.evidence import collect_evidence
 from components.retrieve_neighbors.snapshots import make_snapshots
 from components.shared.schema import TABLES
+from components.shared.warehouse import Warehouse
 
 Rows = list[dict[str, Any]]
 FIRST_DAY = date(2026, 9, 1)
@@ -67,10 +68,11 @@ def evidence_of(rows: Rows, config: RetrieveNeighborsConfig, until: date = FIRST
     names = [({row["item_id"] for row in rows}, True), ({row["query"] for row in rows}, False)]
     known = [{"is_item": is_item, "name": name} for found, is_item in names for name in found]
     with duckdb.connect() as connection:
-        connection.register("interactions", arrow("interactions", rows))
-        connection.register("texts", pa.Table.from_pylist(known))
-        advance(connection, begin(connection, FIRST_DAY, config.half_life_days), until)
-        return collect_evidence(connection, config)
+        warehouse = Warehouse(connection)
+        warehouse.put("interactions", arrow("interactions", rows))
+        warehouse.put("texts", pa.Table.from_pylist(known))
+        advance(warehouse, begin(warehouse, FIRST_DAY, config.half_life_days), until)
+        return collect_evidence(warehouse, config)
 
 
 def snapshot_of(
@@ -82,7 +84,8 @@ def snapshot_of(
     texts = [{"is_item": True, "name": one, "text": f"Title of {one}"} for one in items]
     texts += [{"is_item": False, "name": one, "text": one} for one in queries]
     with duckdb.connect() as connection:
-        connection.register("interactions", arrow("interactions", rows))
-        connection.register("texts", pa.Table.from_pylist(texts))
-        span = begin(connection, FIRST_DAY, config.half_life_days)
-        return make_snapshots(connection, span, [FIRST_DAY + timedelta(days=1)], config)[1][0]
+        warehouse = Warehouse(connection)
+        warehouse.put("interactions", arrow("interactions", rows))
+        warehouse.put("texts", pa.Table.from_pylist(texts))
+        span = begin(warehouse, FIRST_DAY, config.half_life_days)
+        return make_snapshots(warehouse, span, [FIRST_DAY + timedelta(days=1)], config)[1][0]

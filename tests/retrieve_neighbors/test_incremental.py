@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from neighbor_shop import FIRST_DAY, Rows, arrow, random_log, shown
 
 from components.retrieve_neighbors.config import RetrieveNeighborsConfig
-from components.retrieve_neighbors.counts import ONE_DAY, advance, begin, resume, stored_counts
+from components.retrieve_neighbors.counts import ONE_DAY, advance, begin, fade, resume, stored_counts
 from components.retrieve_neighbors.step import run
+from components.shared.columns import _
 from components.shared.errors import InputError
 from components.shared.report import Report
 from components.shared.tables import Manifest, read_table
 from components.shared.tracking import NullTracker
+from components.shared.warehouse import Warehouse
 
 
 def day(number: int) -> date:
@@ -30,9 +32,10 @@ def counted(rows: Rows, nights: list[date], half_life_days: float) -> pa.Table:
     stored, first_day = None, min(row["day"] for row in rows)
     for night in nights:
         with duckdb.connect() as connection:
-            connection.register("interactions", arrow("interactions", rows))
-            span = begin(connection, first_day, half_life_days) if stored is None else resume(connection, stored, half_life_days, "stored")
-            stored = stored_counts(connection, advance(connection, span, night))
+            warehouse = Warehouse(connection)
+            warehouse.put("interactions", arrow("interactions", rows))
+            span = begin(warehouse, first_day, half_life_days) if stored is None else resume(warehouse, stored, half_life_days, "stored")
+            stored = stored_counts(warehouse, advance(warehouse, span, night))
     assert stored is not None
     return stored
 
@@ -57,20 +60,40 @@ def test_counts_night_by_night_equal_counting_at_once(rows: Rows, stops: set[int
     start = min(row["day"] for row in rows)
     nights = [day(stop) for stop in sorted(stops) if day(stop) > start]
     assert counted(shuffled, [*nights, day(7)], half_life_days).equals(at_once)
-    assert at_once["looks"].to_pylist() == expected_looks(rows, half_life_days)
+    for count, column in (("looks", "corrected_impressions"), ("credit", "corrected_clicks")):
+        assert at_once[count].to_pylist() == expected(rows, column, half_life_days)
 
 
-def expected_looks(rows: Rows, half_life_days: float) -> list[int]:
-    """Per pair, in whole numbers of Python: each day the sum so far keeps 2^(-1/half-life), rounded down, then the day is added."""
+def expected(rows: Rows, column: str, half_life_days: float) -> list[int]:
+    """Per pair, in whole numbers of Python: each day the sum so far keeps 2^(-1/half-life), cut, then the day is added."""
     kept = round(10**9 * 2 ** (-1 / half_life_days)) if half_life_days else 10**9
     found: dict[tuple[str, str], int] = {}
     for number in range(7):
-        found = {pair: looks * kept // 10**9 for pair, looks in found.items()}
+        found = {pair: cut(total * kept) for pair, total in found.items()}
         for row in rows:
             if row["day"] == day(number):
                 pair = (row["query"], row["item_id"])
-                found[pair] = found.get(pair, 0) + round(row["corrected_impressions"] * 10**9)
-    return [looks for _, looks in sorted(found.items())]
+                found[pair] = found.get(pair, 0) + round(row[column] * 10**9)
+    return [total for _, total in sorted(found.items())]
+
+
+def cut(billionths: int) -> int:
+    """Of 10^9, towards 0."""
+    return abs(billionths) // 10**9 * (1 if billionths > 0 else -1)
+
+
+def test_fading_is_exact_in_64_bits():
+    rng, most = random.Random(1), 2**63 - 1
+    edges = [0, 1, -1, 10**9 - 1, 10**9, 1 - 10**9, 2**53 + 1, most, -most]
+    totals = edges + [rng.randrange(-most, most) >> rng.randrange(63) for _ in range(2000)]
+    kept = [10**9, 0, 1, 10**9 - 1, *(rng.randrange(10**9) for _ in range(20))]
+    pairs = [(total, one) for total in totals for one in kept]
+    with duckdb.connect() as connection:
+        warehouse = Warehouse(connection)
+        columns = [pa.array(values, pa.int64()) for values in zip(*pairs, strict=True)]
+        table = warehouse.put("totals", pa.table(columns, ["total", "kept"]))
+        faded = warehouse.arrow(table.select(faded=fade(_.total, _.kept)))["faded"].to_pylist()
+    assert faded == [cut(total * one) for total, one in pairs]
 
 
 @pytest.mark.parametrize("half_life_days", [0, 2.5])

@@ -112,7 +112,7 @@ def test_a_snapshot_does_not_see_its_own_day(write: Write, tmp_path: Path, monke
     assert lists(table, day(4))[("query", "shoe")] == ["late", "answer", "old"]
     assert report.metrics["snapshots"] == 2
     # without the rule the day of judgment leaks into its own snapshot
-    monkeypatch.setattr(counts, "ONLY_DAYS_BEFORE", "day <= $until")
+    monkeypatch.setattr(counts, "only_days_before", lambda day, until: day <= until)
     leaky, _ = neighbors_of(uris, tmp_path / "leaky")
     assert "answer" in lists(leaky, day(1))[("query", "shoe")]
 

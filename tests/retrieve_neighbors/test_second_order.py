@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import ibis
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from components.retrieve_neighbors import counts, ranking
 from components.retrieve_neighbors.config import RetrieveNeighborsConfig
 from components.retrieve_neighbors.step import run
 from components.shared import neighbors as attaching
+from components.shared.errors import InputError
 from components.shared.neighbors import attach_neighbors, attach_second_order
 from components.shared.tables import read_table
 from components.shared.tracking import NullTracker
@@ -137,9 +139,12 @@ def test_a_pair_reads_the_same_whatever_its_own_clicks(graph: Graph, pair: tuple
 
 @pytest.mark.parametrize(
     ("module", "rule", "without_it"),
-    [(ranking, "NOT_THROUGH_THE_PAIR", "true"), (attaching, "NOT_THROUGH_THE_PAIR", "left_out = ''")],
+    [
+        (ranking, "not_through_the_pair", lambda via, left_out: ibis.literal(True)),
+        (attaching, "NOT_THROUGH_THE_PAIR", "left_out = ''"),
+    ],
 )
-def test_leak_by_pair_appears_when_the_rule_is_taken_away(module: object, rule: str, without_it: str, monkeypatch: pytest.MonkeyPatch):
+def test_leak_by_pair_appears_when_the_rule_is_taken_away(module: object, rule: str, without_it: object, monkeypatch: pytest.MonkeyPatch):
     def difference() -> list[bool]:
         """Whether each of the four texts of shoe-i1 depends on what shoppers did with that pair."""
         with_it, never = seen_by("shoe", "i1", neighbors_of(SHOP)), seen_by("shoe", "i1", neighbors_of(SHOP | {("shoe", "i1"): 0}))
@@ -164,5 +169,17 @@ def test_leak_by_date_appears_when_the_rule_is_taken_away(write: Callable, tmp_p
         patch.setattr(attaching, "ONLY_BEFORE_JUDGMENT", "true")
         assert reads_of_the_day("newest")
     with monkeypatch.context() as patch:
-        patch.setattr(counts, "ONLY_DAYS_BEFORE", "day <= $until")
+        patch.setattr(counts, "only_days_before", lambda day, until: day <= until)
         assert reads_of_the_day("leaky")
+
+
+def test_sums_over_the_most_neighbors_fit_into_64_bits():
+    most = 900
+    assert RetrieveNeighborsConfig(num_neighbors=most).num_neighbors * ranking.SHARE**2 < 2**63
+    with pytest.raises(InputError, match="key 'num_neighbors' = 901"):
+        RetrieveNeighborsConfig.from_mapping({"num_neighbors": most + 1}, section="neighbors")
+    # twelve shared items that both queries always click: every mean is 1
+    graph = {(query, f"i{number}"): 100 for query in ("shoe", "hat") for number in range(12)}
+    rows = [shown(query, item, FIRST_DAY, 100, clicks) for (query, item), clicks in graph.items()]
+    config = RetrieveNeighborsConfig(rule="published", order=2, num_neighbors=12)
+    assert lists(snapshot_of(rows, config), "query_query")["shoe", ""] == [("hat", 1.0)]

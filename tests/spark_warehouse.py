@@ -1,14 +1,33 @@
-"""The relations of extract_logs on PySpark: the same calls as `Warehouse`, for the parity tests."""
+"""Relations on PySpark: the same calls as `Warehouse`, for the parity tests of the rooms that have relations."""
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ibis
 import pyarrow as pa
+import pytest
+
+
+@contextmanager
+def open_session() -> Iterator[Any]:
+    """Spark in this process, on one thread; the test is skipped where it cannot be had."""
+    sql = pytest.importorskip("pyspark.sql", reason="pyspark is not installed (extra `spark`)")
+    if shutil.which("java") is None:
+        pytest.skip("no Java: PySpark cannot be compared (apt: openjdk-17-jre-headless)")
+    options = {
+        "spark.ui.enabled": "false", "spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1",
+        "spark.sql.shuffle.partitions": "1", "spark.default.parallelism": "1", "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.adaptive.enabled": "false", "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+    }  # fmt: skip
+    session = sql.SparkSession.builder.master("local[1]").config(map=options).getOrCreate()
+    yield session
+    session.stop()
 
 
 class SparkWarehouse:
-    """What `chain` asks of a warehouse, on a Spark session; what is kept goes out of Spark as Arrow and in again."""
+    """What a room asks of a warehouse, on a Spark session; what is kept goes out of Spark as Arrow and in again."""
 
     def __init__(self, session: Any) -> None:
         self._session = session

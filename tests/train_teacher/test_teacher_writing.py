@@ -171,6 +171,21 @@ def test_sub_judgments_come_from_a_table(shop: dict[str, str], writer: str, tmp_
         lessons(shop, writer, sub_judgments=elsewhere)
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize("stage", [2, 3])
+def test_two_processes_learn_to_write_what_one_does(shop: dict[str, str], writer: str, tmp_path: Path, stage: int) -> None:
+    settings = {**SHORT, "num_epochs": 1, "learning_rate": 2e-3}
+    given = {**shop, "encoder": writer}
+    reports = [
+        run(TrainTeacherConfig.model_validate({**settings, **more}), **given, model=str(tmp_path / name), tracker=NullTracker())
+        for name, more in (("one", {}), ("two", {"num_processes": 2, "zero_stage": stage}))
+    ]
+    for name in ("loss.last", "validation.cross_entropy"):
+        np.testing.assert_allclose(reports[1].metrics[name], reports[0].metrics[name], rtol=2e-3)
+    texts = (["query: red shoes"], ["title: red shoes"])
+    np.testing.assert_allclose(*(Scorer(str(tmp_path / name), steps=False).logits(*texts) for name in ("one", "two")), atol=1e-2)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_adapters_learn_to_write_too(shop: dict[str, str], writer: str, tmp_path: Path, precision: str) -> None:
     settings = {

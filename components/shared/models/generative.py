@@ -124,9 +124,8 @@ class GenerativeGrader:
         texts = [self.wording.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
         malformed = Counter(reason for reason in (_read(text)[1] for text in texts) if reason) if limit else Counter()
         if malformed:
-            logger.warning(
-                "%d of %d chains are malformed (%s); their grades count all the same", malformed.total(), len(texts), dict(malformed)
-            )
+            told = ", ".join(f"{reason} {count}" for reason, count in malformed.most_common())
+            logger.warning("%d of %d chains are malformed (%s); their grades count all the same", malformed.total(), len(texts), told)
         return Written(logits, texts, malformed)
 
     def _write_batch(self, prompts: list[list[int]], limit: int) -> tuple[np.ndarray, list[list[int]]]:

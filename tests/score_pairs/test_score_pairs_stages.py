@@ -95,16 +95,14 @@ def test_a_log_linear_pool_by_hand():
     np.testing.assert_allclose(alone, np.log([[0.5, 0.5]]), atol=1e-6)
 
 
-def test_stages_are_scored_alone_and_combined(staged):
+def test_stages_are_scored_alone_and_combined(staged, monkeypatch):
     left = [text.STAGE_SEPARATOR.join(["red", "red shoes", "red", "red kettle"]), text.STAGE_SEPARATOR.join(["hose"] * 4)]
     right = [text.STAGE_SEPARATOR.join(["kettle", "kettle", "kettle hose", "kettle"]), text.STAGE_SEPARATOR.join(["hose"] * 4)]
     scorer = Scorer(staged)
-    forward = scorer.model.forward
-    rows = []
-    scorer.model.forward = lambda **batch: rows.append(len(batch["input_ids"])) or forward(**batch)
+    asked, read = [], scorer._logits
+    monkeypatch.setattr(scorer, "_logits", lambda one, two: asked.extend(one) or read(one, two))
     stages = scorer.stage_logits(left, right)
-    assert sum(rows) == 4 + 1  # the second pair's stages are one text
-    scorer.model.forward = forward
+    assert len(asked) == 4 + 1  # the second pair's stages are one text
     assert stages.shape == (4, 2, 3)
     alone = np.stack([scorer._logits([one], [two])[0] for one, two in zip(left[0].split("\x1e"), right[0].split("\x1e"), strict=True)])
     np.testing.assert_allclose(stages[:, 0], alone, atol=1e-5)

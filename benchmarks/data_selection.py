@@ -2,8 +2,8 @@
 
 Judgments of `rule_shop` of which a tenth is one grade off, as `simulate_shop` blurs them. The room's own selectors, started from a base
 teacher as they would be for a new batch of judgments, sort them. For the published rule, the rule without MS, and the rule with MS
-inverted: the share of wrong grades in what is kept. Then teachers are trained on from the base on the kept pairs, on as many random ones
-(three draws), on what the inverted rule keeps and on all; they are examined on queries that nobody has seen, all queries alike, against
+inverted: the share of wrong grades in what is kept. Then teachers are trained on from the base on the kept pairs, on as many random
+ones (three draws) and on all; they are examined on queries that nobody has seen, all queries alike, against
 the rule. Writes `results/data_selection.json`. Settings were chosen on other seeds.
 """
 
@@ -56,17 +56,24 @@ def one_seed(
     flipped = grades != truth
     result: dict[str, Any] = {"base_rate": float(flipped.mean()), "segments": _segments(shop, query, rules["published rule"])}
     result["agree_with_truth"] = {name: float((said == truth).mean()) for name, said in (("im", im), ("ci", ci))}
-    result["rules"] = {name: {"kept": int(kept.sum()), "wrong": float(flipped[kept].mean())} for name, kept in rules.items()}
-    trained = {"kept": rules["published rule"], "MS inverted": rules["MS inverted"], "all": np.ones(len(grades), bool)}
+    result["rules"] = {name: {"kept": int(kept.sum()), "wrong": _share(flipped[kept])} for name, kept in rules.items()}
+    print(seed, json.dumps(result), flush=True)
+    trained = {"kept": rules["published rule"], "all": np.ones(len(grades), bool)}
     for draw in range(NUM_DRAWS):
         trained[f"random {draw}"] = np.zeros(len(grades), bool)
         trained[f"random {draw}"][rng.permutation(len(grades))[: rules["published rule"].sum()]] = True
     result["quality"] = {}
+    if not rules["published rule"].any():
+        raise SystemExit(f"seed {seed}: nothing is kept, so there is nothing to train on: {result}")
     for name, chosen in trained.items():
         file = write_judgments(place / "chosen.parquet", query[chosen], item[chosen], grades[chosen])
         train(replace(sources, judgments=file), place / "model", seed=seed, **given["training"])
         result["quality"][name] = examination.quality(place / "model")
     return result
+
+
+def _share(flipped: np.ndarray) -> float:
+    return float(flipped.mean()) if len(flipped) else 0.0
 
 
 def _segments(shop: Shop, query: np.ndarray, kept: np.ndarray) -> dict[str, list[int]]:

@@ -1,10 +1,13 @@
-"""Does preference tuning bring a teacher's grades back to the middle, from either side? python benchmarks/preference_tuning.py [--seeds 5]
+"""Does preference tuning bring a teacher's grades back to the middle, from either side?
 
-Teachers of `rule_shop` are biased on purpose: trained on judgments of which more than half are one grade too high, or too low. Then the
+  python benchmarks/preference_tuning.py
+  python benchmarks/preference_tuning.py --first-seed 0 --biased-share 0.5 --set preference_epochs=2 --name preference_tuning_short
+
+Teachers of `rule_shop` are biased on purpose: trained on judgments of which a large share is one grade too high, or too low. Then the
 room's own `prefer` tunes them on right judgments of the same queries. Three arms on the same batches: DPO mixed with the ordinary loss,
 DPO alone, and the ordinary loss alone, because right judgments help by themselves. Over/under ratio, precision at the boundary that the
-biased teacher's errors cross most, and macro F1 are measured on queries that neither training, mining nor acceptance has seen. Writes
-`results/preference_tuning.json`. Settings were chosen on other seeds.
+biased teacher's errors cross most, and macro F1 are measured on queries that neither training, mining nor acceptance has seen, of the
+model that each arm delivers: the tuned one where it was accepted, else the biased one. Writes `results/<name>.json`.
 """
 
 import argparse
@@ -27,14 +30,13 @@ from components.train_teacher.grade_bias import biased_boundary, boundary_precis
 from components.train_teacher.preference_tuning import prefer
 
 ARMS = {"dpo and ordinary": 0.65, "dpo alone": 1.0, "ordinary alone": 0.0}
-BIASED_SHARE = 0.6
 TUNING: dict[str, Any] = {"preference_epochs": 6, "preference_beta": 0.5, "preference_learning_rate": 3e-4, "validation_share": 0.3}
 
 
-def biased(grades: np.ndarray, step: int, rng: np.random.Generator) -> np.ndarray:
-    """A share of the grades moved by `step`, where the scale goes on."""
+def biased(grades: np.ndarray, step: int, share: float, rng: np.random.Generator) -> np.ndarray:
+    """The `share` of the grades moved by `step`, where the scale goes on."""
     moved = np.clip(grades + step, 0, 4)
-    return np.where(rng.random(len(grades)) < BIASED_SHARE, moved, grades)
+    return np.where(rng.random(len(grades)) < share, moved, grades)
 
 
 def one_case(
@@ -45,12 +47,13 @@ def one_case(
     seed: int,
     place: Path,
     pairs: tuple[Any, Any],
+    share: float,
     tuning: dict[str, Any],
 ) -> dict[str, Any]:
     """A biased teacher, and what each arm makes of it."""
     rng, (query, item) = np.random.default_rng([seed, step + 2]), pairs
     grades = shop.grades(query, item)
-    wrong = write_judgments(place / "biased.parquet", query, item, biased(grades, step, rng))
+    wrong = write_judgments(place / "biased.parquet", query, item, biased(grades, step, share, rng))
     right = replace(sources, judgments=write_judgments(place / "right.parquet", query, item, grades))
     reference = place / "biased"
     shared = {"seed": seed, "validation_share": tuning["validation_share"]}
@@ -94,6 +97,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=10)
     parser.add_argument("--pairs", type=int, default=2000)
+    parser.add_argument("--biased-share", type=float, default=0.6)
     parser.add_argument("--name", default="preference_tuning")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings of the tuning")
     given = parser.parse_args()
@@ -111,10 +115,16 @@ def main() -> None:
             for side, step in (("too high", 1), ("too low", -1)):
                 work = place / f"{seed}-{step}"
                 work.mkdir()
-                sides[side].append(one_case(shop, sources, examination, step, seed, work, pairs, tuning))
+                sides[side].append(one_case(shop, sources, examination, step, seed, work, pairs, given.biased_share, tuning))
                 print(seed, side, json.dumps(sides[side][-1]), flush=True)
     result = {side: {"arms": {arm: compare(cases, arm) for arm in ARMS}, "cases": cases} for side, cases in sides.items()}
-    settings = {"seeds": given.seeds, "first_seed": given.first_seed, "pairs": given.pairs, "biased_share": BIASED_SHARE, "tuning": tuning}
+    settings = {
+        "seeds": given.seeds,
+        "first_seed": given.first_seed,
+        "pairs": given.pairs,
+        "biased_share": given.biased_share,
+        "tuning": tuning,
+    }
     save(given.name, machine, settings, result)
     print(json.dumps({side: one["arms"] for side, one in result.items()}, indent=1))
 

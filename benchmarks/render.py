@@ -358,8 +358,8 @@ def of_seeds(one: dict) -> str:
     return f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}], {one['above_0']} above 0"
 
 
-def preference_tuning() -> str:
-    record = load("preference_tuning")
+def preference_tuning(name: str = "preference_tuning") -> str:
+    record = load(name)
     rows = []
     for side, of_side in record["result"].items():
         for arm, one in of_side["arms"].items():
@@ -367,7 +367,9 @@ def preference_tuning() -> str:
             kept = f"{one['accepted']} of {len(one['ratio_after'])}"
             rows.append([side, arm, *ratios, kept, *(of_seeds(one[name]) for name in ("nearer_to_1", "boundary_precision", "macro_f1"))])
     header = ["biased", "arm", "ratio before", "ratio after", "accepted", "nearer to 1 (log)", "precision at the boundary", "macro F1"]
-    return f"{record['settings']['seeds']} seeds, 95 % t-intervals of paired differences.\n\n{table(header, rows)}"
+    settings = record["settings"]
+    tuning = f"{settings['biased_share']:.0%} of the grades wrong, {settings['tuning']['preference_epochs']} epochs of tuning"
+    return f"{tuning}; {record['settings']['seeds']} seeds, 95 % t-intervals of paired differences.\n\n{table(header, rows)}"
 
 
 def data_selection() -> str:
@@ -404,6 +406,7 @@ PARTS = {
     "score-decoder": score_decoder,
     "kfp-overhead": kfp_overhead,
     "preference-tuning": preference_tuning,
+    "preference-tuning-short": lambda: preference_tuning("preference_tuning_short"),
     "data-selection": data_selection,
     "simulate-shop": simulate_shop,
     "propensities": propensities,

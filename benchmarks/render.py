@@ -68,19 +68,20 @@ def bots() -> str:
     return table(["bots", "searches of bots", "recall", "precision", "people lost"], rows)
 
 
-def score_pairs() -> str:
-    record = load("score_pairs")
-    result = record["result"]
+def score_pairs(name: str = "score_pairs") -> str:
+    record = load(name)
+    result, threads = record["result"], record["settings"]["threads"]
     rows = [
         [
             way.replace("_", " "),
             f"{rate:.1f}",
-            f"{result['times_padded_to_max'][way]:.2f}",
+            f"{result['times_cross_encoder_predict'][way]:.2f}",
             f"{result['largest_score_difference'][way]:.1e}",
         ]
         for way, rate in result["pairs_per_s"].items()
     ]
-    return machine_line(record) + "\n\n" + table(["way", "pairs/s, one thread", "x padded to max", "largest score difference"], rows)
+    header = ["way", f"pairs/s, {threads} thread{'s' if threads > 1 else ''}", "x CrossEncoder.predict", "largest score difference"]
+    return machine_line(record) + "\n\n" + table(header, rows)
 
 
 def score_decoder() -> str:
@@ -403,6 +404,7 @@ PARTS = {
     "extract-logs": extract_logs,
     "faults": faults,
     "score-pairs": score_pairs,
+    "score-pairs-intel": lambda: score_pairs("score_pairs_intel"),
     "score-decoder": score_decoder,
     "kfp-overhead": kfp_overhead,
     "preference-tuning": preference_tuning,

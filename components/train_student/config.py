@@ -42,6 +42,13 @@ class TrainStudentConfig(StepConfig):
     )
     clip: float = Field(0.01, gt=0, lt=0.5, description="Expected gains are kept this far from 0 and 1 before their logit is taken.")
     temperature: float = Field(1.0, gt=0, description="Targets are divided by this; above 1 softens lists and shrinks margins.")
+    adversarial_weight: float = Field(
+        0.0, ge=0, description="Weight of the loss with embeddings pushed where it rises fastest; above 0 a step costs three times as much."
+    )
+    contrast_weight: float = Field(
+        0.0, ge=0, description="Weight of the divergence between what the student says with and without that push; it costs as much."
+    )
+    adversarial_size: float = Field(5.0, gt=0, description="Length of the push, over all of a text's embeddings.")
     learning_rate: float = Field(5e-5, gt=0, description="Peak learning rate of AdamW; it rises over the warm-up and falls to 0.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps over which the learning rate rises, 0 to 1.")

@@ -19,6 +19,7 @@ from components.shared.report import Report
 from components.shared.tables import read_table
 from components.shared.tracking import Tracker
 from components.shared.training import Checkpoints, Curve, fit
+from components.train_student.adversarial import adversarial_loss
 from components.train_student.agreement import agreement
 from components.train_student.calibrating import calibrate, unlearnt
 from components.train_student.config import TrainStudentConfig
@@ -135,7 +136,7 @@ def _train(config: TrainStudentConfig, student: Student, lessons: Lessons, check
     return fit(
         student,
         batches_of_epoch,
-        lambda network, chosen: _loss(config, network(chosen), lessons, chosen),
+        lambda _, chosen: adversarial_loss(config, student, chosen, lambda scores: _loss(config, scores, lessons, chosen)),
         num_steps=num_steps,
         learning_rate=config.learning_rate,
         warmup_share=config.warmup_share,

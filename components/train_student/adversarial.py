@@ -26,7 +26,11 @@ def embeddings_of(network: Any) -> torch.nn.Module:
 def recording(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
     """While open, gives the outputs of `module`, one for each forward pass."""
     seen: list[torch.Tensor] = []
-    hook = module.register_forward_hook(lambda module, given, output: seen.append(output))
+
+    def keep(module: torch.nn.Module, given: Any, output: Any) -> None:
+        seen.append(output)
+
+    hook = module.register_forward_hook(keep)
     try:
         yield seen
     finally:
@@ -37,7 +41,11 @@ def recording(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
 def shifting(module: torch.nn.Module, shifts: Sequence[torch.Tensor]) -> Iterator[None]:
     """While open, each forward pass has the next of `shifts` added to the outputs of `module`."""
     coming = iter(shifts)
-    hook = module.register_forward_hook(lambda module, given, output: output + next(coming))
+
+    def push(module: torch.nn.Module, given: Any, output: Any) -> Any:
+        return output + next(coming)
+
+    hook = module.register_forward_hook(push)
     try:
         yield
     finally:

@@ -376,24 +376,21 @@ def preference_tuning(name: str = "preference_tuning") -> str:
 def data_selection() -> str:
     record = load("data_selection")
     result, marker = record["result"], "wrong share over base rate, "
-    shares = [
-        [name.removeprefix(marker), _plain(one), _kept(record, name.removeprefix(marker))]
-        for name, one in result.items()
-        if name.startswith(marker)
-    ]
-    gains = [[arm, *(of_seeds(result[metric][arm]) for metric in ("accuracy", "macro_f1"))] for arm in result["accuracy"]]
-    intro = f"{record['settings']['seeds']} seeds, {record['settings']['noise']:.0%} of the grades one off; 95 % t-intervals."
+    rules = [name.removeprefix(marker) for name in result if name.startswith(marker)]
+    shares = [[rule, _wrong(record, rule), _kept(record, rule)] for rule in rules]
+    gains = [[arm, *(f"{result[metric][arm]['mean']:+.3f}" for metric in ("accuracy", "macro_f1"))] for arm in result["accuracy"]]
+    intro = f"Seeds run: {record['settings']['seeds']}; {record['settings']['noise']:.0%} of the grades one off."
     first = table(["rule", "wrong grades, as a share of the base rate", "kept pairs"], shares)
     return f"{intro}\n\n{first}\n\n{table(['trained on', 'accuracy', 'macro F1'], gains)}"
 
 
-def _plain(one: dict) -> str:
-    return f"{one['mean']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+def _wrong(record: dict, rule: str) -> str:
+    shares = [one["rules"][rule]["wrong"] / one["base_rate"] for one in record["result"]["seeds"] if one["rules"][rule]["kept"]]
+    return ", ".join(f"{share:.2f}" for share in shares) or "none kept"
 
 
 def _kept(record: dict, rule: str) -> str:
-    counts = [one["rules"][rule]["kept"] for one in record["result"]["seeds"]]
-    return f"{min(counts):,} to {max(counts):,}"
+    return ", ".join(f"{one['rules'][rule]['kept']:,}" for one in record["result"]["seeds"])
 
 
 PARTS = {

@@ -393,7 +393,24 @@ def _kept(record: dict, rule: str) -> str:
     return ", ".join(f"{one['rules'][rule]['kept']:,}" for one in record["result"]["seeds"])
 
 
+def reasoning() -> str:
+    """A row per seed and arm, as measured."""
+    record = load("reasoning")
+    names = ("steps", "macro_f1", "accuracy", "at_once.macro_f1", "at_once.accuracy", "malformed_share", "reflect.fixed",
+             "reflect.fixed_of_own_errors")  # fmt: skip
+    rows = [
+        [str(one["seed"]), arm, *(_plain(one[arm].get(name)) for name in names)]
+        for one in record["result"] for arm in record["settings"]["arms"] if arm in one
+    ]  # fmt: skip
+    return machine_line(record) + "\n\n" + table(["seed", "taught", *(name.replace("_", " ") for name in names)], rows)
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
 PARTS = {
+    "reasoning": reasoning,
     "sub-judgments": sub_judgments,
     "run-output": run_output,
     "run-times": run_times,

@@ -7,11 +7,12 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from decoder_folders import make_decoder
+from decoder_folders import make_decoder, make_writer
 
 from components.score_pairs import onnx_engine
 from components.score_pairs.config import ScorePairsConfig
 from components.score_pairs.drift import drift
+from components.score_pairs.engines import open_scorer
 from components.score_pairs.onnx_engine import OnnxScorer
 from components.score_pairs.step import run
 from components.score_pairs.vllm_engine import VllmScorer
@@ -100,6 +101,15 @@ def test_engines_refuse_what_they_cannot_run(model_folders, teacher, monkeypatch
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(InputError, match=message):
         (VllmScorer if engine == "vllm" else OnnxScorer)({**model_folders, "decoder": teacher}[kind])
+
+
+def test_a_teacher_that_writes_may_skip_its_steps_and_needs_transformers(tmp_path):
+    writer = make_writer(str(tmp_path), "llama")
+    engines = {steps: open_scorer(ScorePairsConfig(steps=steps), writer).engine for steps in (True, False)}
+    assert ["writes explain" in engines[True], "writes grade" in engines[False]] == [True, True]
+    for refusing in (VllmScorer, OnnxScorer):
+        with pytest.raises(InputError, match=r"is no (decoder with a head|encoder that reads jointly)"):
+            refusing(writer)
 
 
 def test_onnx_answers_like_the_network_it_came_from(model_folders):

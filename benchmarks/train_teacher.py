@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import describe_machine, save
+from machine import RESULTS, describe_machine, save
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import (
@@ -50,6 +50,7 @@ SMALL = Qwen3Config(
     hidden_size=384, num_hidden_layers=6, num_attention_heads=6, num_key_value_heads=2, head_dim=64, intermediate_size=1024,
     vocab_size=16384,
 )  # fmt: skip
+MEMORY = "memory by ZeRO stage"
 ZERO_MEMORY = Path(__file__).parent / "zero_memory.py"
 
 
@@ -225,7 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=CASES, default="cpu")
     parser.add_argument("--name", default="train_teacher", help="result file")
-    parser.add_argument("--only", nargs="+", help="names of cases")
+    parser.add_argument("--only", nargs="+", help=f"names of cases, or '{MEMORY}': measured anew, the rest of the file stays")
     given = parser.parse_args()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     machine, device = describe_machine(), torch.device(given.device)
@@ -234,14 +235,17 @@ def main() -> None:
     cases = {name: case for name, case in CASES[given.device].items() if not given.only or name in given.only}
     settings = {"device": given.device, "warm_steps": WARM_STEPS, "cases": {name: case.settings for name, case in cases.items()}}
     result: dict[str, Any] = {}
+    if given.only:
+        kept = json.loads((RESULTS / f"{given.name}.json").read_text())
+        machine, settings, result = {key: kept[key] for key in ("machine", "versions")}, kept["settings"], kept["result"]
     for name, case in cases.items():
         result[name] = measure(case, device)
         print(name, {key: result[name].get(key) for key in ("tokens_per_s", "utilisation", "memory", "times_trainer")}, flush=True)
         save(given.name, machine, settings, result)
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    if device.type == "cpu":
-        result["memory by ZeRO stage"] = zero_memory()
+    if device.type == "cpu" and (not given.only or MEMORY in given.only):
+        result[MEMORY] = zero_memory()
         save(given.name, machine, settings, result)
 
 

@@ -35,12 +35,11 @@ def child(stage: int, out: Path) -> None:
     import torch
     from deepspeed import ops
     from transformers import AutoModelForSequenceClassification, Qwen3Config
-    from transformers.integrations.deepspeed import HfDeepSpeedConfig
 
     from components.shared.training import decay_groups
     from components.train_teacher.config import TrainTeacherConfig
     from components.train_teacher.cost import Shape, estimate
-    from components.train_teacher.trainer import zero_settings
+    from components.train_teacher.trainer import loading_in_parts, zero_settings
 
     ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("gloo", verbose=False)
@@ -50,8 +49,8 @@ def child(stage: int, out: Path) -> None:
     shape.num_labels = 4
     torch.distributed.barrier()
     before = resident_bytes()
-    partitioned = HfDeepSpeedConfig(settings) if stage == 3 else None
-    network = AutoModelForSequenceClassification.from_config(shape)
+    with loading_in_parts(settings):
+        network = AutoModelForSequenceClassification.from_config(shape)
     cost = estimate(Shape.of(network, shape, config), config, num_tokens=1e6, mean_tokens=64.0, peak=1e12)
     optimizer = torch.optim.AdamW(decay_groups(dict(network.named_parameters()), 0.01), lr=1e-5)
     engine, *_ = deepspeed.initialize(model=network, optimizer=optimizer, config=settings)
@@ -68,7 +67,6 @@ def child(stage: int, out: Path) -> None:
     if torch.distributed.get_rank() == 0:
         found = {"peak_bytes": float(grown[0]), "state_bytes": float(grown[1]), "estimated_bytes": cost.memory, "estimate": states}
         out.write_text(json.dumps(found))
-    del partitioned
     torch.distributed.barrier()  # a process that leaves while another still talks to it aborts that one
     torch.distributed.destroy_process_group()
 

@@ -39,7 +39,9 @@ def fine_tune(
     if spec.replies:
         examples = WritingExamples.of(examples, tables, spec, tokenizer, config)
     device = world.device or pick_device()
-    network = build_network(path, spec, config).to(device)
+    with world.loading():
+        network = build_network(path, spec, config)
+    network = network.to(device)
     cost = estimate_of(network, examples, config, device)
     if world.rank == 0:
         announce(cost, device)
@@ -77,7 +79,6 @@ def fine_tune(
     )  # fmt: skip
     weights = stepper.tensors() if stepper else None
     if world.rank == 0:
-        world.before_export()
         if held_out and isinstance(network, SeparateReader):
             spec = with_grades(network, spec, held_out)
         export(model, network if weights is None else rebuild(path, spec, config, weights), tokenizer, spec)

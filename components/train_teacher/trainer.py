@@ -9,7 +9,8 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -143,8 +144,6 @@ def train(place: str, job: dict[str, Any]) -> None:
     if on_gpu:
         torch.cuda.set_device(device)  # objects are gathered through the current one
     settings = zero_settings(config)
-    # as long as this object lives, from_pretrained loads each weight in parts (ZeRO 3)
-    partitioned = HfDeepSpeedConfig(settings) if config.zero_stage == 3 else None
 
     def wrap(network: torch.nn.Module) -> tuple[torch.nn.Module, ZeroStepper]:
         named = {name: value for name, value in network.named_parameters() if value.requires_grad}
@@ -161,18 +160,31 @@ def train(place: str, job: dict[str, Any]) -> None:
         torch.distributed.all_gather_object(every, one)
         return every
 
-    world = World(rank, size, device, wrap, unset_hf_deepspeed_config, gather, lambda uri: fetch_on_node(uri, gather))
+    world = World(rank, size, device, wrap, lambda: loading_in_parts(settings), gather, lambda uri: fetch_on_node(uri, gather))
     sources = Sources(**job["sources"])
     try:
         curve = fine_tune(config, sources, job["model"], told or NullTracker(), world)
     finally:
         if told:
             told.write()
-    del partitioned
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
     if rank == 0:  # here and not in the task that launched us, which may have no GPU
         Outcome(curve, validate(job["model"], read_tables(sources, config), config)).write(place)
+
+
+@contextmanager
+def loading_in_parts(settings: dict[str, Any]) -> Iterator[None]:
+    """While open, transformers shares out each weight that it loads or makes, where `settings` ask for ZeRO 3.
+
+    No longer: a network of two layers that `cost.py` looks at, and the one that is exported, have to be whole.
+    """
+    told = HfDeepSpeedConfig(settings) if settings["zero_optimization"]["stage"] == 3 else None  # it is seen as long as it lives
+    try:
+        yield
+    finally:
+        del told
+        unset_hf_deepspeed_config()
 
 
 def fetch_on_node(uri: str, gather: Callable[[Any], list[Any]]) -> Path:

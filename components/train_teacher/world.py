@@ -1,6 +1,7 @@
 """The processes that train one network together."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ class World:
 
     Attributes:
         wrap: turns a network into (what is called in the loss, how it is updated).
+        loading: while open, a network that is loaded is shared out among the processes, where it is to be.
         gather: what every process gave, in the order of their ranks; all must call.
         fetch: a model as a folder of this machine; all must call.
     """
@@ -26,7 +28,7 @@ class World:
     size: int = 1
     device: torch.device | None = None
     wrap: Callable[[torch.nn.Module], tuple[torch.nn.Module, Stepper]] | None = None
-    before_export: Callable[[], None] = lambda: None
+    loading: Callable[[], AbstractContextManager[None]] = nullcontext
     gather: Callable[[Any], list[Any]] = lambda one: [one]
     fetch: Callable[[str], Path] = folder.fetch
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from decoder_folders import make_decoder
 from transformers import AutoModelForSequenceClassification
 
 from components.shared.errors import InputError, TemporaryError
@@ -163,6 +164,24 @@ def test_bf16_follows_the_curve_of_float32(
     assert len(half.losses) == len(exact.losses) > 8
     np.testing.assert_allclose(half.losses, exact.losses, rtol=0.05)  # the processes that are launched do use LoRA's dropout
     assert folder.read_spec(tmp_path / "bf16").kind == "teacher"
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_a_decoder_that_is_loaded_in_parts_follows_the_curve_of_one_process(
+    shop: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora_rank: int
+) -> None:
+    monkeypatch.setattr(network, "LORA_DROPOUT", 0.0)
+    make_decoder(str(tmp_path), "qwen3")
+    settings = {**LONG, "num_epochs": 2, "max_tokens": 96}
+    # a head that starts fresh is drawn in another order where weights are shared out, so start where there is one
+    run(TrainTeacherConfig(**settings), **shop | {"encoder": f"{tmp_path}/bare"}, model=str(tmp_path / "first"), tracker=NullTracker())
+    start, one, two = shop | {"encoder": str(tmp_path / "first")}, Losses(), Losses()
+    run(TrainTeacherConfig(**settings, lora_rank=lora_rank), **start, model=str(tmp_path / "one"), tracker=one)
+    config = TrainTeacherConfig(**settings, lora_rank=lora_rank, num_processes=2, zero_stage=3)
+    run(config, **start, model=str(tmp_path / "two"), tracker=two)
+    assert len(two.losses) == len(one.losses) > 5
+    np.testing.assert_allclose(two.losses, one.losses, rtol=0.05 if lora_rank else 1e-3)
 
 
 class Losses(NullTracker):

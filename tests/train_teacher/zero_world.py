@@ -10,11 +10,10 @@ import deepspeed
 import torch
 from deepspeed import ops
 from transformers import AutoModelForSequenceClassification, Qwen3Config
-from transformers.integrations.deepspeed import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
 from components.shared.training import decay_groups
 from components.train_teacher.config import TrainTeacherConfig
-from components.train_teacher.trainer import ZeroStepper, zero_settings
+from components.train_teacher.trainer import ZeroStepper, loading_in_parts, zero_settings
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "vocab_size": 30}
 ROWS = torch.arange(24).reshape(4, 6) % 30
@@ -24,10 +23,10 @@ def main(stage: int, place: Path) -> None:
     ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("gloo", verbose=False)
     settings = zero_settings(TrainTeacherConfig(num_processes=2, zero_stage=stage, precision="fp32"))
-    partitioned = HfDeepSpeedConfig(settings) if stage == 3 else None
     torch.manual_seed(0)
     shape = Qwen3Config(**SIZES, intermediate_size=32, num_labels=3, pad_token_id=0)
-    network = AutoModelForSequenceClassification.from_config(shape)
+    with loading_in_parts(settings):
+        network = AutoModelForSequenceClassification.from_config(shape)
     named = dict(network.named_parameters())
     engine, *_ = deepspeed.initialize(model=network, optimizer=torch.optim.AdamW(decay_groups(named, 0.01), lr=0.0), config=settings)
     stepper = ZeroStepper(engine, named, stage)
@@ -42,12 +41,10 @@ def main(stage: int, place: Path) -> None:
     with torch.no_grad():
         answers = engine(input_ids=ROWS).logits
     if rank == 0:
-        unset_hf_deepspeed_config()
         whole = AutoModelForSequenceClassification.from_config(shape)
         whole.load_state_dict({name: tensors[f"weights/{name}"] for name in named}, strict=False)
         whole.save_pretrained(place)
         torch.save(answers, place / "answers.pt")
-    del partitioned
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 

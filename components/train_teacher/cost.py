@@ -3,14 +3,11 @@
 import copy
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
-from transformers.integrations import deepspeed as hf_deepspeed
 
 from components.shared.models.arithmetic import resolve_precision
 from components.train_teacher.config import TrainTeacherConfig
@@ -143,8 +140,7 @@ def _kept_bytes(settings: Any, layers: int, config: TrainTeacherConfig, *, half:
         small.layer_types = small.layer_types[:layers]
     dtype = torch.bfloat16 if half and config.distributed() else torch.float32
     made: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(small)]
-    with _undivided():
-        network = ready_to_learn(made(small).to(dtype), config).train()
+    network = ready_to_learn(made(small).to(dtype), config).train()
     most = min(LOOKED_AT_TOKENS, config.max_tokens)
     lengths, sizes = (most // 2, most), []
     for num_tokens in lengths:
@@ -160,17 +156,6 @@ def _kept_bytes(settings: Any, layers: int, config: TrainTeacherConfig, *, half:
             network(input_ids=ids, attention_mask=torch.ones_like(ids))
         sizes.append(sum(value.untyped_storage().nbytes() for value in saved.values()))
     return (sizes[1] - sizes[0]) / (lengths[1] - lengths[0])
-
-
-@contextmanager
-def _undivided() -> Iterator[None]:
-    """While open, ZeRO-3 shares out no weights of a network that is made: decoders with a head make their backbone by `from_config`."""
-    standing = hf_deepspeed._hf_deepspeed_config_weak_ref
-    hf_deepspeed.unset_hf_deepspeed_config()
-    try:
-        yield
-    finally:
-        hf_deepspeed._hf_deepspeed_config_weak_ref = standing
 
 
 def measured_peak(device: torch.device, precision: str) -> float:

@@ -43,8 +43,8 @@ def _attend_everywhere(pack: Pack, query: torch.Tensor, key: torch.Tensor, value
     """All of query, key, value and result [tokens, heads, size]."""
     out = torch.empty_like(query)
     for bucket in (*pack.prefixes, *pack.items):
-        answer = _attention(query[bucket.queries], key[bucket.keys], value[bucket.keys], bucket.bias, scaling)
-        out[bucket.places] = answer.flatten(0, 1)[bucket.real]
+        answer = _attention(_taken(query, bucket.queries), _taken(key, bucket.keys), _taken(value, bucket.keys), bucket.bias, scaling)
+        out.index_copy_(0, bucket.places, answer.flatten(0, 1).index_select(0, bucket.real))
     return out
 
 
@@ -53,9 +53,14 @@ def _attend_where_read(pack: Pack, query: torch.Tensor, key: torch.Tensor, value
     out = torch.empty_like(query)
     for bucket in pack.items:
         bias = bucket.bias[torch.arange(len(bucket.read), device=query.device), :, bucket.read, None]
-        answer = _attention(query[bucket.stretch, None], key[bucket.keys], value[bucket.keys], bias, scaling)
+        answer = _attention(query[bucket.stretch, None], _taken(key, bucket.keys), _taken(value, bucket.keys), bias, scaling)
         out[bucket.stretch] = answer[:, 0]
     return out
+
+
+def _taken(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """values[places], whole rows at a time: [tokens, heads, size], [stretches, longest] -> [stretches, longest, heads, size]."""
+    return values.flatten(1).index_select(0, places.flatten()).view(*places.shape, *values.shape[1:])
 
 
 def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor, scaling: float) -> torch.Tensor:
@@ -70,7 +75,7 @@ def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias
     # queries that share a key head stand below each other, so that no key is repeated
     asked = query.reshape(stretches, queries, key_heads, groups, size).permute(0, 2, 3, 1, 4).reshape(stretches, key_heads, -1, size)
     attend = short_attention if uses_onednn() and key.shape[1] <= SHORT else fused_attention
-    answer = attend(asked, key.transpose(1, 2), value.transpose(1, 2), bias.repeat(1, 1, groups, 1), scaling)
+    answer = attend(asked, key.transpose(1, 2), value.transpose(1, 2), bias.repeat(1, 1, groups, 1) if groups > 1 else bias, scaling)
     return answer.view(stretches, key_heads, groups, queries, size).permute(0, 3, 1, 2, 4).reshape(stretches, queries, heads, size)
 
 

@@ -1,0 +1,138 @@
+"""Tables of how good models are."""
+
+from page_parts import load, machine_line, table, with_interval
+
+SYSTEMS = ("bm25", "untrained", "teacher", "cross_encoder", "bi_encoder")
+
+METRICS = ("pairwise_accuracy", "ndcg@10", "auc")
+
+
+def esci_means() -> str:
+    """Every system over train and dev queries, with and without evidence for them."""
+    record = load("esci_cross_validation")
+    rows = [
+        [arm.split("_")[0], system, *(with_interval(scopes["train and dev"]["means"][f"{system}.{metric}"]) for metric in METRICS)]
+        for arm, scopes in record["result"]["arms"].items()
+        for system in SYSTEMS
+    ]
+    return table(["evidence for evaluated queries", "system", "pairwise accuracy", "NDCG@10", "AUC"], rows)
+
+
+def esci_differences(systems: tuple[str, ...] = ("cross_encoder", "bi_encoder")) -> str:
+    """Paired differences of pairwise accuracy, over the queries that no setting was chosen on and, where measured, the dev queries."""
+    record = load("esci_cross_validation")
+    rows = []
+    for arm, scopes in record["result"]["arms"].items():
+        for scope, summary in scopes.items():
+            for pair, one in summary["differences"].items():
+                names, metric = pair.rsplit(".", 1)
+                if metric == "pairwise_accuracy" and names.split("-")[0] in systems:
+                    shown = [names.replace("-", " - "), f"{scope} ({one['num_queries']})", with_interval(one, "+"), f"{one['p']:.4f}"]
+                    rows.append([arm.split("_")[0], *shown])
+    return table(["evidence", "paired difference", "queries", "pairwise accuracy", "p"], rows)
+
+
+STAGE_METRICS = {"accuracy": "accuracy", "cross_entropy": "cross-entropy", "pairwise_accuracy": "pairwise accuracy",
+                 "mse_over_variance": "squared error over variance", "deviation": "moved by rewording"}  # fmt: skip
+
+
+def staged_prompts() -> str:
+    """Every answer's means over the seeds, then differences with their intervals."""
+    record = load("staged_prompts")
+    found: dict[tuple[str, str], dict[str, dict]] = {}
+    for one in record["result"]["summary"]:
+        if one["slice"] in ("all", "ambiguous"):
+            found.setdefault((one["slice"], one["stage"]), {})[one["metric"]] = one
+    means = [[*key, *(f"{own[name]['mean']:.3f}" if name in own else "" for name in STAGE_METRICS)]
+             for key, own in found.items() if " - " not in key[1]]  # fmt: skip
+    shown = ("cross_entropy", "pairwise_accuracy", "deviation")
+    differences = [[*key, *(with_interval(own[name], "+") if name in own else "" for name in shown)]
+                   for key, own in found.items() if " - " in key[1]]  # fmt: skip
+    head = f"{len(record['settings']['seeds'])} shops, means; differences with 95 % t-intervals over the shops."
+    names = [STAGE_METRICS[name] for name in shown]
+    return f"{head}\n\n{table(['test queries', 'answer', *STAGE_METRICS.values()], means)}\n\n" + table(
+        ["test queries", "difference", *names], differences
+    )
+
+
+def soft_targets() -> str:
+    record = load("soft_targets")
+    rows = [
+        [one["arm"], str(one["queries"]), with_interval(one["ndcg@10"]),
+         with_interval(one["first arm minus it"], "+") if "first arm minus it" in one else "",
+         ", ".join(f"{value:.2f}" for value in one.get("mse_over_variance", []))]
+        for one in record["result"]
+    ]  # fmt: skip
+    shops = f"{len(record['settings']['seeds'])} shops" if len(record["settings"]["seeds"]) > 1 else "One shop"
+    header = ["trained on", "test queries", "ndcg@10", "first row minus it", "squared error over variance"]
+    return f"{shops}; bootstrap over queries.\n\n{table(header, rows)}"
+
+
+def sub_judgments() -> str:
+    """Sums over the shops; a share by aspect and source of words."""
+    record = load("sub_judgments")
+    rows = []
+    for way in ("catalogue alone", "and judgments"):
+        shops = [one[way] for one in record["result"]]
+        pairs = sum(one["pairs"] for one in shops)
+        for aspect in shops[0]["aspects"]:
+            told, right, asked, of_asked = (
+                sum(one["aspects"][aspect][name] for one in shops) for name in ("told", "right", "asked", "right_of_asked")
+            )
+            rows.append([way, aspect, f"{told / pairs:.1%}", f"{right / told:.1%}", f"{asked / pairs:.1%}", f"{of_asked / asked:.1%}"])
+    header = ["words from", "aspect", "pairs told", "right", "told to be asked for", "right of these"]
+    return f"{len(record['result'])} shops of {record['result'][0][way]['pairs']:,} pairs.\n\n{table(header, rows)}"
+
+
+def of_seeds(one: dict) -> str:
+    return f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}], {one['above_0']} above 0"
+
+
+def preference_tuning(name: str = "preference_tuning") -> str:
+    record = load(name)
+    rows = []
+    for side, of_side in record["result"].items():
+        for arm, one in of_side["arms"].items():
+            ratios = [f"{min(one[name]):.2f} to {max(one[name]):.2f}" for name in ("ratio_before", "ratio_after")]
+            kept = f"{one['accepted']} of {len(one['ratio_after'])}"
+            rows.append([side, arm, *ratios, kept, *(of_seeds(one[name]) for name in ("nearer_to_1", "boundary_precision", "macro_f1"))])
+    header = ["biased", "arm", "ratio before", "ratio after", "accepted", "nearer to 1 (log)", "precision at the boundary", "macro F1"]
+    settings = record["settings"]
+    tuning = f"{settings['biased_share']:.0%} of the grades wrong, {settings['tuning']['preference_epochs']} epochs of tuning"
+    return f"{tuning}; {record['settings']['seeds']} seeds, 95 % t-intervals of paired differences.\n\n{table(header, rows)}"
+
+
+def data_selection() -> str:
+    record = load("data_selection")
+    result, marker = record["result"], "wrong share over base rate, "
+    rules = [name.removeprefix(marker) for name in result if name.startswith(marker)]
+    shares = [[rule, _wrong(record, rule), _kept(record, rule)] for rule in rules]
+    gains = [[arm, *(f"{result[metric][arm]['mean']:+.3f}" for metric in ("accuracy", "macro_f1"))] for arm in result["accuracy"]]
+    intro = f"Seeds run: {record['settings']['seeds']}; {record['settings']['noise']:.0%} of the grades one off."
+    first = table(["rule", "wrong grades, as a share of the base rate", "kept pairs"], shares)
+    return f"{intro}\n\n{first}\n\n{table(['trained on', 'accuracy', 'macro F1'], gains)}"
+
+
+def _wrong(record: dict, rule: str) -> str:
+    shares = [one["rules"][rule]["wrong"] / one["base_rate"] for one in record["result"]["seeds"] if one["rules"][rule]["kept"]]
+    return ", ".join(f"{share:.2f}" for share in shares) or "none kept"
+
+
+def _kept(record: dict, rule: str) -> str:
+    return ", ".join(f"{one['rules'][rule]['kept']:,}" for one in record["result"]["seeds"])
+
+
+def reasoning() -> str:
+    """A row per seed and arm, as measured."""
+    record = load("reasoning")
+    names = ("steps", "macro_f1", "accuracy", "at_once.macro_f1", "at_once.accuracy", "malformed_share", "reflect.fixed",
+             "reflect.fixed_of_own_errors")  # fmt: skip
+    rows = [
+        [str(one["seed"]), arm, *(_plain(one[arm].get(name)) for name in names)]
+        for one in record["result"] for arm in record["settings"]["arms"] if arm in one
+    ]  # fmt: skip
+    return machine_line(record) + "\n\n" + table(["seed", "taught", *(name.replace("_", " ") for name in names)], rows)
+
+
+def _plain(value: float | None) -> str:
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3f}"

@@ -31,6 +31,7 @@ PARTS = {
     "neighbors-speed": tables_data.neighbors_speed,
     "simulate-workers": tables_speed.simulate_workers,
     "score-decoder-gpu": tables_speed.score_decoder_gpu,
+    "train-student": tables_speed.train_student,
     "train-teacher": tables_speed.train_teacher,
     "train-teacher-gpu": tables_speed.train_teacher_gpu,
     "staged-prompts": tables_quality.staged_prompts,

@@ -118,6 +118,14 @@ def simulate_workers() -> str:
     return f"{intro}\n\n{table(['mean life', *columns], sizes)}\n\nMean life {longest / 3600:g} h:\n\n{table(['policy', *columns], lines)}"
 
 
+def train_student() -> str:
+    record = load("train_student")
+    result, given = record["result"], record["settings"]
+    rows = [[way.replace("_", " "), f"{rate:.1f}", f"{result['times_trainer'][way]:.2f}"] for way, rate in result["pairs_per_s"].items()]
+    intro = f"{machine_line(record)} {result['pairs']} pairs, {given['threads']} threads, median of {given['rounds']} rounds."
+    return f"{intro}\n\n" + table(["way", "pairs/s", "x CrossEncoderTrainer"], rows)
+
+
 def train_teacher() -> str:
     record = load("train_teacher")
     cases = {name: one for name, one in record["result"].items() if "tokens_per_s" in one}

@@ -197,7 +197,11 @@ def _stopped_by_sigterm() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt  # and not SIGINT, which a process started in the background ignores
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:

@@ -18,6 +18,7 @@ def shop(tmp_path):
     judged = {
         "query_id": pairs["query_id"], "item_id": pairs["item_id"], "grade": grade, "gain": pa.array(GAINS).take(grade),
         "judged_at": pa.nulls(len(grade), pa.date32()), "split": np.repeat(split, NUM_ITEMS),
+        "votes": pa.nulls(len(grade), JUDGMENTS.schema.field("votes").type),
     }  # fmt: skip
     queries = [
         {"query_id": f"q{n:02}", "query_text": f"{EVIL} {n}", "query": f"red shoe {n % NUM_ITEMS}", "frequency": n,

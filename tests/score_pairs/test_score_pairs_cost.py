@@ -29,7 +29,11 @@ def test_tokens_and_padding_are_what_the_model_was_given(model_folders):
     meter = Meter(scorer, 0.5, 100.0)
     probabilities = scorer.probabilities(["query: red shoes"] * 3, ["title: blue kettle", "title: red running shoes", "title: kettle"])
     assert probabilities.shape == (3, len(GAINS))
-    # [CLS] query : red shoes [SEP] title : blue kettle [SEP] = 11, the others 12 and 10; batches of two rows of 12, then one of 10
+    # [CLS] query : red shoes [SEP] title : blue kettle [SEP] = 11, the others 12 and 10; a pack has no padding
+    read = meter.read()
+    assert (read["tokens"], read["positions"]) == (33, 33)
+    scorer.encoder.first_position = None  # read in batches: two rows of 12, then one of 10
+    scorer.probabilities(["query: red shoes"] * 3, ["title: blue kettle", "title: red running shoes", "title: kettle"])
     read = meter.read()
     assert (read["tokens"], read["positions"]) == (33, 34)
     assert read["seconds"] > 0

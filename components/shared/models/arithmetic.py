@@ -37,8 +37,9 @@ def fast_float32() -> Iterator[None]:
     """While open, float32 products on an AMD CPU go through oneDNN, where that is exact.
 
     torch's own choice takes an AVX2 path there. Asking for bf16 products takes oneDNN's AVX-512 kernels, which on CPUs without AMX
-    compute in float32 all the same; where they do not, nothing is changed. On Intel torch's choice is as fast, and its attention, which
-    would lose its own products, three to ten times as fast. The maker decides and no stopwatch, because workers must agree on every bit.
+    compute in float32 all the same; where they do not, nothing is changed. On Intel torch's choice is as fast, and its attention,
+    which would lose its own products, is faster by far for short texts. The maker decides and no stopwatch, because workers must agree on
+    every bit.
     """
     if uses_onednn():
         with _bf16_allowed():

@@ -4,7 +4,6 @@ from typing import Any
 
 import ibis
 import pyarrow as pa
-from sqlglot import exp
 
 
 class WrittenWarehouse:
@@ -54,11 +53,3 @@ class WrittenWarehouse:
     def written(self) -> str:
         """All of it, as one file."""
         return ";\n\n".join(self.statements) + ";\n"
-
-
-def check_statement(statement: Any) -> None:
-    """It parses, and leaves no order to chance."""
-    assert statement is not None
-    for order in statement.find_all(exp.Order):
-        assert order.expressions
-    assert not list(statement.find_all(exp.Limit))

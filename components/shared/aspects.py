@@ -14,6 +14,10 @@ A chain that looks back on a wrong decision begins with `error: too_high` or `er
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from components.shared.schema import ASPECTS, VERDICTS
 
 GRADE, ERROR = "grade:", "error:"
@@ -101,3 +105,21 @@ def _one_of(word: str, known: tuple[str, ...], reason: str) -> str:
     if word not in known:
         raise MalformedChainError(reason)
     return word
+
+
+def verdict_numbers(sub_judgments: pa.Table, pairs: pa.Table) -> np.ndarray:
+    """Number in VERDICTS of the verdict on each aspect of each pair [rows of `pairs`, aspects], -1 where there is none.
+
+    Args:
+        sub_judgments: query_id, item_id, aspect, verdict; rows of other pairs are passed over.
+        pairs: query_id, item_id.
+    """
+    keys, wanted = (pc.binary_join_element_wise(one["query_id"], one["item_id"], "\x1f") for one in (sub_judgments, pairs))
+    rows, aspects, verdicts = (
+        pc.index_in(column, value_set=pa.array(values)).to_numpy(zero_copy_only=False)
+        for column, values in ((keys, wanted.combine_chunks()), (sub_judgments["aspect"], ASPECTS), (sub_judgments["verdict"], VERDICTS))
+    )
+    is_ours = ~np.isnan(rows)
+    numbers = np.full((len(pairs), len(ASPECTS)), -1, np.int64)
+    numbers[rows[is_ours].astype(np.int64), aspects[is_ours]] = verdicts[is_ours]
+    return numbers

@@ -70,16 +70,16 @@ def adversarial_loss(
     """loss(clean) + w loss(pushed) + v mean symmetric KL(clean, pushed), by the configured weights; the clean loss alone where both are 0.
 
     Args:
-        loss: of the scores of `rows`.
+        loss: of what the student answers on `rows` [rows, 1 + heads].
     """
     if not config.adversarial_weight and not config.contrast_weight:
-        return loss(student(rows))
+        return loss(student.answers(rows))
     module = embeddings_of(student.network)
     with recording(module) as seen:
-        scores = student(rows)
-    clean = loss(scores)
+        answers = student.answers(rows)
+    clean = loss(answers)
     shifts = directions(torch.autograd.grad(clean, seen, retain_graph=True), config.adversarial_size)
     with shifting(module, shifts):
-        pushed = student(rows)
-    p, q = (torch.sigmoid(one) if config.target == "logit" else one for one in (scores, pushed))
+        pushed = student.answers(rows)
+    p, q = (torch.sigmoid(one[:, 0]) if config.target == "logit" else one[:, 0] for one in (answers, pushed))
     return clean + config.adversarial_weight * loss(pushed) + config.contrast_weight * symmetric_kl(p, q).mean()

@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from components.shared import storage
 from components.shared.config import StepConfig
 
 
@@ -27,6 +28,14 @@ class TrainStudentConfig(StepConfig):
     )
     judgment_temperature: float = Field(
         1.0, gt=0, description="Score differences are divided by this before RankNet compares them with the order of human grades."
+    )
+    sub_judgment_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of the sub-judgments (does the category match, the brand, ...) that the student learns beside the score.",
+    )
+    sub_judgments: str = Field(
+        "", description="URI of table `sub_judgments` (room annotate_pairs) of the pool's pairs; empty makes them by rules."
     )
     uncertainty_weight: float = Field(
         0.0, ge=0, lt=1, description="How much less a pair teaches that the teacher is unsure of: it counts 1 - this x entropy."
@@ -93,10 +102,17 @@ class TrainStudentConfig(StepConfig):
         given = {"architecture": "bi_encoder"} if section == "bi_encoder" else {}
         return super().from_mapping({**given, **mapping}, section=section)
 
+    def references(self) -> dict[str, str]:
+        """The table that `sub_judgments` names, so that a student is trained again when it was written again."""
+        is_there = self.sub_judgments and storage.exists(self.sub_judgments)
+        return {"sub_judgments": storage.listing_digest(self.sub_judgments)} if is_there else {}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.architecture == "cross_encoder" and self.trained_weight < 1:
             raise ValueError("trained_weight below 1 averages with a start; a cross_encoder's head has none worth keeping: set 1")
         if self.loss == "bce" and self.target != "probability":
             raise ValueError("loss 'bce' compares sigmoid(score) with a probability; set target: probability")
+        if self.sub_judgments and not self.sub_judgment_weight:
+            raise ValueError("sub_judgments names a table that weighs nothing; set sub_judgment_weight above 0")
         return self

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from components.shared.models.arithmetic import pick_device
 from components.shared.models.batches import grouped_batches
 from components.shared.models.inputs import model_texts
 from components.shared.report import Report
+from components.shared.schema import ASPECTS
 from components.shared.tables import read_table
 from components.shared.tracking import Tracker
 from components.shared.training import Checkpoints, Curve, fit
@@ -24,6 +26,7 @@ from components.train_student.agreement import agreement
 from components.train_student.calibrating import calibrate, unlearnt
 from components.train_student.config import TrainStudentConfig
 from components.train_student.students import BiEncoder, CrossEncoder, Student, average_with, save_student, set_dropout
+from components.train_student.sub_judgments import head_accuracy, sub_judgment_loss, sub_judgments_of
 from components.train_student.targets import Lessons, doubt_columns, make_lessons
 
 logger = logging.getLogger(__name__)
@@ -63,13 +66,16 @@ def run(
     item_table, judgment_table = read_table(items, "items"), _judgments(config, judgments)
     lessons = make_lessons(config, pool, labels, query_table, judgment_table if config.judgment_weight else None)
     judged = None if config.calibration == "none" or judgment_table is None else unlearnt(judgment_table, lessons)
+    if config.sub_judgment_weight:
+        lessons = replace(lessons, met=sub_judgments_of(config, lessons.pairs, query_table, item_table, judgment_table))
     spec = folder.ModelSpec(config.architecture, min(config.max_tokens, base.max_tokens), source=base.source)
     texts = model_texts(spec, lessons.pairs, query_table, item_table, None)
     torch.manual_seed(config.seed)
     tokenizer, network = folder.load_tokenizer(source), folder.load_model(source, spec)
     student = _build(config, spec, network, tokenizer, texts, lessons)
     logger.info("%d pairs to learn from, %d held out", len(lessons.training()), len(lessons.validation()))
-    identity = _identity(config, encoder, items, queries, pairs, soft_targets, *([judgments] if judgment_table is not None else []))
+    read = [judgments] * (judgment_table is not None) + [config.sub_judgments] * bool(config.sub_judgments)
+    identity = _identity(config, encoder, items, queries, pairs, soft_targets, *read)
     checkpoints = Checkpoints(storage.normalise(model) + ".checkpoints", identity)
     start = {name: value.detach().clone() for name, value in network.state_dict().items()} if config.trained_weight < 1 else {}
     curve = _train(config, student, lessons, checkpoints, tracker)
@@ -85,7 +91,8 @@ def run(
 def _judgments(config: TrainStudentConfig, judgments: str) -> pa.Table | None:
     wanted = [f"judgment_weight = {config.judgment_weight:g}"] * (config.judgment_weight > 0)
     wanted += [f"calibration = {config.calibration}"] * (config.calibration != "none")
-    if not wanted:
+    by_rules = config.sub_judgment_weight and not config.sub_judgments  # which learn from them, but do without
+    if not wanted and not (by_rules and judgments):
         return None
     if not judgments:
         raise InputError(f"{wanted[0]} needs human grades; give the judgments table (--judgments)")
@@ -95,7 +102,7 @@ def _judgments(config: TrainStudentConfig, judgments: str) -> pa.Table | None:
 def _build(config: TrainStudentConfig, spec: folder.ModelSpec, network: Any, tokenizer: Any, texts: tuple, lessons: Lessons) -> Student:
     if config.dropout is not None:
         set_dropout(network, config.dropout)
-    limits = {"max_tokens": spec.max_tokens, "batch_tokens": config.batch_tokens}
+    limits = {"max_tokens": spec.max_tokens, "batch_tokens": config.batch_tokens, "num_heads": 0 if lessons.met is None else len(ASPECTS)}
     if spec.kind == "cross_encoder":
         student: Student = CrossEncoder(network, tokenizer, texts, **limits)
     else:
@@ -117,6 +124,14 @@ def _loss(config: TrainStudentConfig, scores: torch.Tensor, lessons: Lessons, ro
     return loss
 
 
+def _whole_loss(config: TrainStudentConfig, answers: torch.Tensor, lessons: Lessons, rows: np.ndarray) -> torch.Tensor:
+    """The loss of the scores, plus that of the heads [rows, 1 + heads]."""
+    loss = _loss(config, answers[:, 0], lessons, rows)
+    if lessons.met is None:
+        return loss
+    return loss + config.sub_judgment_weight * sub_judgment_loss(answers[:, 1:], torch.from_numpy(lessons.met[rows]).to(answers.device))
+
+
 def _train(config: TrainStudentConfig, student: Student, lessons: Lessons, checkpoints: Checkpoints, tracker: Tracker) -> Curve:
     rows = lessons.training()
 
@@ -136,7 +151,7 @@ def _train(config: TrainStudentConfig, student: Student, lessons: Lessons, check
     return fit(
         student,
         batches_of_epoch,
-        lambda _, chosen: adversarial_loss(config, student, chosen, lambda scores: _loss(config, scores, lessons, chosen)),
+        lambda _, chosen: adversarial_loss(config, student, chosen, lambda answers: _whole_loss(config, answers, lessons, chosen)),
         num_steps=num_steps,
         learning_rate=config.learning_rate,
         warmup_share=config.warmup_share,
@@ -154,9 +169,12 @@ def _train(config: TrainStudentConfig, student: Student, lessons: Lessons, check
 def _validate(config: TrainStudentConfig, student: Student, lessons: Lessons) -> dict[str, float]:
     """Loss and agreement with the teacher on queries that the student has not seen."""
     rows = lessons.validation()
-    scores = student.predict(rows)
+    answers = student.predict(rows)
+    scores, logits = answers[:, 0], answers[:, 1:]
     loss = float(_loss(config, torch.from_numpy(scores).float(), lessons, rows))
     found = {"loss": loss, **agreement(scores, lessons.gains[rows].astype(np.float64), lessons.query[rows])}
+    if lessons.met is not None:
+        found |= {f"sub_judgments.{name}": value for name, value in head_accuracy(logits, lessons.met[rows]).items()}
     logger.info("validation: %s", ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
     return {f"validation.{name}": value for name, value in found.items()}
 

@@ -1,6 +1,8 @@
 """The two architectures as trainable modules, and their folders, which sentence-transformers opens as well."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,18 +17,46 @@ from components.shared.training import Encoded, EncodedApart
 
 SCALE_SPEED = 100.0
 """Scale and offset move by SCALE_SPEED x learning rate per step of Adam; at an encoder's rate alone they would stand still."""
+HEAD_SPEED = 10.0
+"""The heads of sub-judgments move by HEAD_SPEED x learning rate, because they start from nothing beside an encoder that knows much."""
+
+
+class Heads(nn.Linear):
+    """One linear head for each sub-judgment [rows, heads]."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__(width, num_heads)
+        with torch.no_grad():
+            self.weight.div_(HEAD_SPEED)
+            self.bias.zero_()
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return HEAD_SPEED * super().forward(input.float())
 
 
 class Student(nn.Module, ABC):
-    """A network with the texts of all rows, tokenised once; `forward` scores rows."""
+    """A network with the texts of all rows, tokenised once; `forward` scores rows.
 
-    def __init__(self, network: Any, batch_tokens: int) -> None:
+    Args:
+        num_heads: further answers beside the score (`sub_judgments.py`); their heads are of the training alone.
+    """
+
+    def __init__(self, network: Any, batch_tokens: int, num_heads: int = 0) -> None:
         super().__init__()
         self.network, self.batch_tokens = network, batch_tokens
+        self.heads = Heads(self.width(), num_heads) if num_heads else None
 
-    @abstractmethod
     def forward(self, rows: np.ndarray) -> torch.Tensor:
         """Raw scores [rows], float32."""
+        return self.answers(rows)[:, 0]
+
+    @abstractmethod
+    def answers(self, rows: np.ndarray) -> torch.Tensor:
+        """Raw scores, then what the heads say [rows, 1 + heads], float32."""
+
+    def width(self) -> int:
+        """Of what the heads read."""
+        return int(self.network.config.hidden_size)
 
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
@@ -44,39 +74,77 @@ class Student(nn.Module, ABC):
 
     @torch.inference_mode()
     def predict(self, rows: np.ndarray, chunk: int = 2048) -> np.ndarray:
-        """Scores of any number of rows [rows], float64, in evaluation mode."""
+        """`answers` of any number of rows [rows, 1 + heads], float64, in evaluation mode."""
         was_training = self.training
         self.eval()
-        pieces = [self(rows[at : at + chunk]).cpu().numpy() for at in range(0, len(rows), chunk)]
+        pieces = [self.answers(rows[at : at + chunk]).cpu().numpy() for at in range(0, len(rows), chunk)]
         self.train(was_training)
         return np.concatenate(pieces).astype(np.float64)
 
 
-class CrossEncoder(Student):
-    """Query and item read together; the score is the head's one logit."""
+@contextmanager
+def recording_input(module: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """While open, gives what `module` reads, one tensor for each forward pass."""
+    seen: list[torch.Tensor] = []
 
-    def __init__(self, network: Any, tokenizer: Any, texts: tuple[list[str], list[str]], *, max_tokens: int, batch_tokens: int) -> None:
-        super().__init__(network, batch_tokens)
+    def keep(module: nn.Module, given: Any) -> None:
+        seen.append(given[0])
+
+    hook = module.register_forward_pre_hook(keep)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+class CrossEncoder(Student):
+    """Query and item read together; the score is the head's one logit, and the heads of sub-judgments read what that head reads."""
+
+    def __init__(
+        self, network: Any, tokenizer: Any, texts: tuple[list[str], list[str]], *, max_tokens: int, batch_tokens: int, num_heads: int = 0
+    ) -> None:
+        super().__init__(network, batch_tokens, num_heads)
         self.tokens = Encoded.of(tokenizer, *texts, max_tokens=max_tokens)
 
-    def forward(self, rows: np.ndarray) -> torch.Tensor:
-        return self.in_passes(self.tokens, rows, 1)[:, 0]
+    def answers(self, rows: np.ndarray) -> torch.Tensor:
+        return self.in_passes(self.tokens, rows, 1 + (self.heads.out_features if self.heads else 0))
 
     def one_pass(self, batch: Any) -> torch.Tensor:
-        return self.network(**batch).logits
+        if self.heads is None:
+            return self.network(**batch).logits
+        with recording_input(self.score_head()) as seen:
+            logits = self.network(**batch).logits
+        return torch.cat([logits, self.heads(seen[0])], dim=1)
+
+    def score_head(self) -> nn.Linear:
+        """The network's last linear layer, which makes the logit."""
+        return [module for module in self.network.modules() if isinstance(module, nn.Linear)][-1]
+
+    def width(self) -> int:
+        return self.score_head().in_features
 
 
 class BiEncoder(Student):
     """A vector for each text by the same network; the score is scale x cosine + offset, both learnt, order by cosine alone.
+
+    The heads of sub-judgments read the element-wise product of both vectors, times its width: a cosine is their mean then, not their sum.
 
     Args:
         scale: where the scale starts: the spread of the targets within queries, so that cosines 0 to 1 span them.
     """
 
     def __init__(
-        self, network: Any, tokenizer: Any, texts: tuple[list[str], list[str]], *, max_tokens: int, batch_tokens: int, scale: float
+        self,
+        network: Any,
+        tokenizer: Any,
+        texts: tuple[list[str], list[str]],
+        *,
+        max_tokens: int,
+        batch_tokens: int,
+        scale: float,
+        num_heads: int = 0,
     ) -> None:
-        super().__init__(network, batch_tokens)
+        super().__init__(network, batch_tokens, num_heads)
         self.pairs = EncodedApart.of(tokenizer, *texts, max_tokens=max_tokens)
         self.start = scale
         self.growth, self.shift = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
@@ -84,11 +152,13 @@ class BiEncoder(Student):
     def scale(self) -> torch.Tensor:
         return self.start * torch.exp(SCALE_SPEED * self.growth)
 
-    def forward(self, rows: np.ndarray) -> torch.Tensor:
+    def answers(self, rows: np.ndarray) -> torch.Tensor:
         texts, *places = self.pairs.distinct(rows)
-        vectors = self.in_passes(self.pairs.tokens, texts, int(self.network.config.hidden_size))
+        vectors = self.in_passes(self.pairs.tokens, texts, self.width())
         left, right = (vectors[torch.from_numpy(place).to(self.device())] for place in places)
-        return self.scale() * (left * right).sum(-1) + SCALE_SPEED * self.shift
+        product = left * right
+        scores = self.scale() * product.sum(-1, keepdim=True) + SCALE_SPEED * self.shift
+        return scores if self.heads is None else torch.cat([scores, self.heads(self.width() * product)], dim=1)
 
     def one_pass(self, batch: Any) -> torch.Tensor:
         return mean_pool(self.network(**batch).last_hidden_state.float(), batch["attention_mask"])

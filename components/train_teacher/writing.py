@@ -9,11 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
-from components.shared.aspects import ERRORS, Chain, Step
+from components.shared.aspects import ERRORS, Chain, Step, verdict_numbers
 from components.shared.errors import InputError
 from components.shared.models.folder import ModelSpec
 from components.shared.models.generative import AT_ONCE, REFLECT, Wording
@@ -40,14 +38,7 @@ def verdicts_of(tables: Tables, config: TrainTeacherConfig) -> np.ndarray:
         found = read_table(config.sub_judgments, "sub_judgments")
     else:
         found = RuleAnnotator(tables.queries, tables.items, pairs).annotate(pairs)
-    keys, wanted = (pc.binary_join_element_wise(one["query_id"], one["item_id"], "\x1f") for one in (found, pairs))
-    rows, aspects, verdicts = (
-        pc.index_in(column, value_set=pa.array(values)).to_numpy(zero_copy_only=False)
-        for column, values in ((keys, wanted.combine_chunks()), (found["aspect"], ASPECTS), (found["verdict"], VERDICTS))
-    )
-    is_ours = ~np.isnan(rows)
-    numbers = np.full((len(pairs), len(ASPECTS)), -1, np.int64)
-    numbers[rows[is_ours].astype(np.int64), aspects[is_ours]] = verdicts[is_ours]
+    numbers = verdict_numbers(found, pairs)
     without = int((numbers < 0).all(axis=1).sum())
     if without == len(pairs):
         raise InputError(f"key 'sub_judgments' = '{config.sub_judgments}': none for the {without} training pairs; annotate these pairs")

@@ -1,10 +1,11 @@
 """The chain of sub-judgments: what is written is what is read, and what is not of the form is refused with its reason."""
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.shared.aspects import ERRORS, Chain, MalformedChainError, Step, parse_chain
+from components.shared.aspects import ERRORS, Chain, MalformedChainError, Step, parse_chain, verdict_numbers
 from components.shared.schema import ASPECTS, VERDICTS
 
 WORDS = st.text(st.characters(exclude_characters="|", exclude_categories=("Cc", "Cf", "Z", "Cs")), max_size=12)
@@ -48,3 +49,10 @@ def test_what_is_malformed_is_refused_with_a_reason(text, reason):
     with pytest.raises(MalformedChainError) as caught:
         parse_chain(text, 5)
     assert caught.value.reason == reason
+
+
+def test_verdicts_become_numbers_by_pair_and_aspect():
+    rows = [("q", "a", "brand", "mismatch"), ("q", "b", "category", "match"), ("other", "a", "brand", "match")]
+    told = pa.table(dict(zip(("query_id", "item_id", "aspect", "verdict"), map(list, zip(*rows, strict=True)), strict=True)))
+    pairs = pa.table({"query_id": ["q", "q", "q"], "item_id": ["b", "a", "c"]})
+    assert verdict_numbers(told, pairs).tolist() == [[0, -1, -1, -1, -1], [-1, 1, -1, -1, -1], [-1] * 5]

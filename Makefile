@@ -19,7 +19,7 @@ CRON ?=
 TIME_ZONE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test nightly check bench compile submit schedule unschedule manifests ui sync status clean
+.PHONY: help setup spark run test nightly check bench compile submit schedule unschedule manifests ui sync status clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ $(STAMP): constraints.txt pyproject.toml
 	@echo "setup 3/3: deepspeed (built here)"
 	@DS_BUILD_OPS=0 $(BIN)/python -m pip install --progress-bar on --no-build-isolation -c constraints.txt -e '.[deepspeed]'
 	@touch $(STAMP)
+
+# 400 MB, which pip builds from source: half a minute that only the comparison with DuckDB needs
+spark: $(STAMP) ## add PySpark to .venv, for the tests that compare it with DuckDB (needs Java 17)
+	@$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e '.[spark]'
 
 run: $(STAMP) ## run the whole pipeline here, on a made-up shop or on DATA=folder
 	@$(BIN)/python -m pipelines run --recipe $(RECIPE) $(if $(DATA),--data '$(DATA)') $(if $(DATE),--date $(DATE)) \

@@ -20,6 +20,7 @@ def open_session() -> Iterator[Any]:
         "spark.ui.enabled": "false", "spark.driver.bindAddress": "127.0.0.1", "spark.driver.host": "127.0.0.1",
         "spark.sql.shuffle.partitions": "1", "spark.default.parallelism": "1", "spark.sql.codegen.wholeStage": "false",
         "spark.sql.adaptive.enabled": "false", "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1",
+        "spark.sql.session.timeZone": "Europe/Berlin",  # the clock of an engine is no part of any rule
     }  # fmt: skip
     session = sql.SparkSession.builder.master("local[1]").config(map=options).getOrCreate()
     yield session

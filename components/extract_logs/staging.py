@@ -17,7 +17,7 @@ _LAST_US = "epoch_us(TIMESTAMP '2100-01-01 00:00:00')"
 
 
 def define_parsers(connection: duckdb.DuckDBPyConnection) -> None:
-    """SQL macro `moment(text)`: UTC microseconds of `...Z`, `...+0000` or epoch milliseconds; null when it is none of them."""
+    """SQL macro `moment(text)`: UTC microseconds of `...Z`, `...+0000`, a time without a zone (UTC) or epoch milliseconds; else null."""
     connection.execute(
         f"""CREATE MACRO plausible(us) AS CASE WHEN us >= {_FIRST_US} AND us < {_LAST_US} THEN us END;
             CREATE MACRO moment(text) AS plausible(coalesce(

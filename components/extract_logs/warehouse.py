@@ -44,6 +44,7 @@ def open_warehouse(*, threads: int, memory_limit_mib: int, temp_folder: str, rem
         }  # fmt: skip
         connection = duckdb.connect(f"{folder}/log.duckdb", config=settings)
         try:
+            connection.execute("SET TimeZone = 'UTC'")  # else a time without a zone would be that of the machine
             connection.create_function("normalise", text.normalise_query, ["VARCHAR"], "VARCHAR", type="arrow")  # type: ignore[arg-type]
             if remote:
                 connection.register_filesystem(storage.filesystem("gs"))

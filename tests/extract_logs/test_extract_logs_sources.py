@@ -1,5 +1,8 @@
 """What is read of a log folder, what a row must be, and what the step says of logs that cannot be read."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import duckdb
@@ -87,6 +90,18 @@ def test_positions_and_times_at_the_bounds(extract):
     assert [row["item_id"] for row in got.table("events")] == ["a"]
     assert (got.report.metrics["malformed.bad_position"], got.report.metrics["malformed.bad_timestamp"]) == (1, 2)
     assert got.report.dropped["outside_window"] == 2
+
+
+def test_a_time_without_a_zone_is_utc_wherever_this_runs():
+    ask = (
+        "from components.extract_logs import staging, warehouse\n"
+        "with warehouse.open_warehouse(threads=1, memory_limit_mib=64, temp_folder='') as log:\n"
+        "    staging.define_parsers(log.sql)\n"
+        "    print(log.sql.execute(\"SELECT moment('2024-03-31 02:30:00')\").fetchone()[0])"
+    )
+    there = {**os.environ, "TZ": "America/New_York"}
+    said = subprocess.run([sys.executable, "-c", ask], env=there, capture_output=True, text=True, check=True)
+    assert int(said.stdout) == 1_711_852_200_000_000  # 19,813 days of 86,400 s after 1970, and two hours and a half
 
 
 def test_as_many_malformed_rows_as_allowed_are_let_through(extract):

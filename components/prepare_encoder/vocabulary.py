@@ -25,12 +25,12 @@ def catalogue_texts(items: pa.Table, queries: pa.Table, max_texts: int, seed: in
     return item_texts + query_texts
 
 
-def short_texts(items: pa.Table, queries: pa.Table, max_texts: int, seed: int) -> list[str]:
-    """Texts whose words belong together: title with brand, color and category, and queries."""
+def short_texts(items: pa.Table, queries: pa.Table, max_texts: int, seed: int) -> tuple[list[str], list[str]]:
+    """Texts whose words belong together: of items title with brand, color and category; of queries what was typed."""
     rng = np.random.default_rng(seed)
     share = min(1.0, max_texts / max(1, len(items) + len(queries)))
     items, queries = _drawn(items, share, rng), _drawn(queries, share, rng)
-    return text.item_text(items).to_pylist() + text.query_text(queries["query"]).to_pylist()
+    return text.item_text(items).to_pylist(), text.query_text(queries["query"]).to_pylist()
 
 
 def _drawn(table: pa.Table, share: float, rng: np.random.Generator) -> pa.Table:

@@ -11,13 +11,11 @@ from typing import Any
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from components.shared.secret_shapes import SECRET_VALUE
+
 Document = Mapping[str, Any]
 
 SECRET_NAME = re.compile(r"(^|[_.\-])(password|passwd|secret|(api|access|private)[_-]?key|token|credentials?)$", re.IGNORECASE)
-SECRET_VALUE = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY|\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_\w{20,}|\bhf_[A-Za-z]{20,}|\bsk-[\w-]{20,}|\bglpat-[\w-]{16,}"
-    r"|\bya29\.[\w-]+|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.|\bxox[abp]-[\w-]{10,}|://[^/\s:@]+:[^/\s:@]+@"
-)
 DNS_NAME = re.compile(r"^[a-z0-9]([a-z0-9\-]{0,61}[a-z0-9])?$")
 
 

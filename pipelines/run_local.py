@@ -82,6 +82,10 @@ class Places:
     def tracking(self) -> Path:
         return self.workspace / "tracking" / self.run_id
 
+    @property
+    def failures(self) -> Path:
+        return self.workspace / "failures" / self.run_id
+
 
 def run_local(request: Request, console: Console) -> int:
     """Run the pipeline and say how it went.
@@ -277,4 +281,6 @@ def _conclude(code: int, progress: Progress, places: Places, console: Console) -
         console.print(
             f"{kind} in {progress.failed or 'the runner'}: {progress.failure().message}", soft_wrap=True, highlight=False, markup=False
         )
+        for page in sorted(places.failures.glob(f"{progress.failed or '-'}/attempt-*.md")):
+            console.print(f"page: {page}", soft_wrap=True, highlight=False)
     return code

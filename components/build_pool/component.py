@@ -45,5 +45,5 @@ def build_pool(
         inputs={"items": items, "queries": queries, "judgments": judgments, "interactions": interactions},
         outputs={"pairs": pairs},
         pages={"summary": summary},
-        values={"bi_encoder": resolve(config.get("bi_encoder", ""))} if config.get("num_nearest") else {},
+        values={"bi_encoder": lambda: resolve(config.get("bi_encoder", ""))} if config.get("num_nearest") else {},
     )

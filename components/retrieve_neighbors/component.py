@@ -42,8 +42,10 @@ def retrieve_neighbors(
     from components.shared import storage
     from components.shared.handover import address_of, perform
 
-    settings = RetrieveNeighborsConfig.from_mapping(config, section=section)
-    nights = Nights(settings, storage.join(workspace, section), address_of(lineage)["uri"])
+    def nights() -> Nights:
+        settings = RetrieveNeighborsConfig.from_mapping(config, section=section)
+        return Nights(settings, storage.join(workspace, section), address_of(lineage)["uri"])
+
     perform(
         "components.retrieve_neighbors.step",
         RetrieveNeighborsConfig,
@@ -54,6 +56,6 @@ def retrieve_neighbors(
         inputs={"interactions": interactions, "items": items, "queries": queries, "judgments": judgments},
         outputs={"neighbors": neighbors, "evidence": evidence},
         pages={"neighbors.html": page, "summary": summary},
-        values={"previous": nights.previous()},
+        values={"previous": lambda: nights().previous()},
     )
-    nights.record(neighbors.metadata["uri"])
+    nights().record(neighbors.metadata["uri"])

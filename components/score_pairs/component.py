@@ -44,7 +44,7 @@ def score_pairs(
 
     given = {"pairs": pairs, "queries": queries, "items": items, "model": model, "neighbors": neighbors, "interactions": interactions}
     named = {**config, "member": int(member)} | ({"system": system} if system else {})
-    values = {} if model else {"model": resolve(config.get("model", ""))}
+    values = {} if model else {"model": lambda: resolve(config.get("model", ""))}
     perform(
         "components.score_pairs.step",
         ScorePairsConfig,

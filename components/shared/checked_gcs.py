@@ -37,7 +37,12 @@ class CheckedGcs(GCSFileSystem):
     @retry_request(retries=TRIES)  # pyright: ignore[reportCallIssue]
     async def _request(self, method: str, path: str, *args: Any, **kwargs: Any) -> Any:
         once = inspect.unwrap(GCSFileSystem._request)  # without gcsfs' own loop around it
-        status, headers, info, contents = await once(self, method, path, *args, **kwargs)
+        try:
+            status, headers, info, contents = await once(self, method, path, *args, **kwargs)
+        except OSError as error:  # gcsfs says "forbidden" by a bare OSError, which nobody could tell from trouble of a disk
+            if str(error).startswith("Forbidden"):
+                raise HttpError({"code": 403, "message": " ".join(str(error).split())}) from None
+            raise
         if status in (200, 206) and not is_intact(headers, contents):
             raise ChecksumError(f"{path}: the bytes that arrived are not those that are stored")
         return status, headers, info, contents

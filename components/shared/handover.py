@@ -11,14 +11,17 @@ import inspect
 import json
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from components.shared import storage
 from components.shared.config import StepConfig
-from components.shared.errors import InputError
+from components.shared.errors import InputError, TemporaryError
+from components.shared.failures import Attempt, last_lines, tell_platform
 from components.shared.report import Report
 from components.shared.tables import MANIFEST
 from components.shared.tracking import SpoolTracker
@@ -40,9 +43,9 @@ def perform(
     inputs: Mapping[str, Any],
     outputs: Mapping[str, Any],
     pages: Mapping[str, Any] | None = None,
-    values: Mapping[str, str] | None = None,
+    values: Mapping[str, str | Callable[[], str]] | None = None,
 ) -> Report:
-    """Run a step unless its outputs stand already, and fill in the kfp artifacts.
+    """Run a step unless its outputs stand already, and fill in the kfp artifacts. A task that fails leaves a page that says why.
 
     Args:
         run: the step's function, or the name of the module that holds it as `run`: that one is imported only when there is work to
@@ -51,30 +54,75 @@ def perform(
             which `run` gets as addresses joined by commas.
         outputs: argument of `run` -> kfp artifact to fill; `run` gets the address to write to.
         pages: file name that `run` writes beside its outputs (`report.html`) -> kfp HTML or Markdown artifact.
-            `summary` is made here from the report.
-        values: plain arguments of `run`.
+            `summary` is made here from the report, or says why the step failed.
+        values: plain arguments of `run`, or what gives them: what may fail belongs in here, where a failure is told.
 
     Raises:
         InputError: for settings or inputs that are wrong.
     """
-    settings = config_type.from_mapping(config, section=section)
-    addresses = {name: address_of(artifact) for name, artifact in inputs.items()}
-    fingerprint = _fingerprint(run, settings, addresses, values or {})
-    folder = storage.join(workspace, section, fingerprint)
     spool = _spool_file(workspace, run_id, section)
-    places = {name: storage.join(folder, name) for name in outputs}
+    member = config.get("member")
+    attempt = Attempt(workspace, run_id, f"{section}-{member}" if member else section)
     try:
-        if all(storage.exists(place) for place in (storage.join(folder, FINISHED), *places.values())):
-            report = Report(**storage.read_json(storage.join(folder, FINISHED))["report"])
-            _replay(folder, spool)
-        else:
-            arguments = {name: address["uri"] for name, address in addresses.items()} | dict(places) | dict(values or {})
-            report = _perform(_function(run), settings, arguments, section, folder, spool, places)
+        with _told(attempt, SpoolTracker(spool, section), (pages or {}).get("summary")):
+            settings = config_type.from_mapping(config, section=section)
+            addresses = {name: address_of(artifact) for name, artifact in inputs.items()}
+            plain = {name: value if isinstance(value, str) else value() for name, value in (values or {}).items()}
+            folder = storage.join(workspace, section, _fingerprint(run, settings, addresses, plain))
+            places = {name: storage.join(folder, name) for name in outputs}
+            if all(storage.exists(place) for place in (storage.join(folder, FINISHED), *places.values())):
+                report = Report(**storage.read_json(storage.join(folder, FINISHED))["report"])
+                _replay(folder, spool)
+            else:
+                attempt.begin()
+                attempt.refuse_hopeless()
+                arguments = {name: address["uri"] for name, address in addresses.items()} | dict(places) | plain
+                report = _perform(_function(run), settings, arguments, section, folder, spool, places)
+                attempt.succeed()
     finally:
         send_at_task_end(spool, workspace)
     _fill(outputs, places)
     _show(pages or {}, folder, section, report)
     return report
+
+
+@contextmanager
+def tracked(section: str, workspace: str, run_id: str) -> Iterator[SpoolTracker]:
+    """A task without outputs, which does its work anew in every run: told to MLflow and when it fails like a step."""
+    spool = _spool_file(workspace, run_id, section)
+    tracker = SpoolTracker(spool, section)
+    try:
+        with _told(Attempt(workspace, run_id, section), tracker, None):
+            tracker.write("start")
+            yield tracker
+            tracker.write("end", status="FINISHED")
+    finally:
+        send_at_task_end(spool, workspace)
+
+
+@contextmanager
+def _told(attempt: Attempt, tracker: SpoolTracker, summary: Any) -> Iterator[None]:
+    """An error that leaves this block is told in every place where somebody may look; trouble with telling does not hide it."""
+    with last_lines() as lines:
+        try:
+            yield
+        except BaseException as error:
+            tracker.write("end", status="FAILED", error=_line_of(error))
+            with suppress(OSError, InputError, TemporaryError):
+                _tell(attempt, tracker, error, lines, [] if summary is None else [Path(summary.path)])
+            raise
+
+
+def _tell(attempt: Attempt, tracker: SpoolTracker, error: BaseException, lines: deque[str], artifacts: list[Path]) -> None:
+    page = attempt.text_of(error, list(lines))
+    tell_platform(page, artifacts)
+    tracker.tags({"failure": page})
+    attempt.keep(page, error)
+    tracker.artifact(attempt.page)
+
+
+def _line_of(error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()
 
 
 def address_of(artifact: Any) -> dict[str, str]:
@@ -98,16 +146,12 @@ def _perform(
     tracker = SpoolTracker(spool, section)
     started = time.time()
     tracker.write("start", folder=folder)
-    try:
-        tracker.params(settings.model_dump(mode="json"))
-        report = run(settings, tracker=tracker, **arguments)
-        for name, place in places.items():
-            if not storage.exists(place):
-                raise InputError(f"the step ended without writing its output '{name}' at {place}")
-        tracker.metrics({**report.counts(), **report.metrics, "seconds": time.time() - started})
-    except BaseException as error:
-        tracker.write("end", status="FAILED", error="".join(traceback.format_exception_only(error)).strip())
-        raise
+    tracker.params(settings.model_dump(mode="json"))
+    report = run(settings, tracker=tracker, **arguments)
+    for name, place in places.items():
+        if not storage.exists(place):
+            raise InputError(f"the step ended without writing its output '{name}' at {place}")
+    tracker.metrics({**report.counts(), **report.metrics, "seconds": time.time() - started})
     tracker.write("end", status="FINISHED")
     storage.write_bytes(storage.join(folder, SPOOL), spool.read_bytes())
     storage.write_json(storage.join(folder, FINISHED), {"report": asdict(report), "seconds": time.time() - started})

@@ -31,6 +31,7 @@ MAX_METRICS_PER_CALL = 500
 MAX_PARAMS_PER_CALL = 100
 MAX_LINES_PER_ROUND = 1000
 MAX_ARTIFACT_BYTES = 100 << 20
+REFUSALS = ("UNAUTHENTICATED", "PERMISSION_DENIED")
 PERMANENT_CODES = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST")
 
 logger = logging.getLogger(__name__)
@@ -154,6 +155,10 @@ class Sender:
         parent = self._parent.run_id if self._parent else ""
         return Outcome(sent, spools.num_unread(self.folder), trouble, parent)
 
+    def ask_anything(self) -> None:
+        """Raises MlflowException where the server is away or does not let us in."""
+        self._connect().search_experiments(max_results=1)
+
     def _connect(self) -> Any:
         if self._client is None:
             os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -208,7 +213,7 @@ class Sender:
 
         for part in _parts(batch.headline, MAX_METRICS_PER_CALL):
             self._tolerate(client.log_batch, parent.run_id, metrics=[Metric(*row) for row in part])
-        shared = {name: value for name, value in batch.tags.items() if name == "error" or name.startswith("data.")}
+        shared = {name: value for name, value in batch.tags.items() if name in ("error", "failure") or name.startswith("data.")}
         if shared:
             self._tolerate(client.log_batch, parent.run_id, tags=[RunTag(name, value) for name, value in shared.items()])
         last = batch.status == "FINISHED" and os.environ.get("RELEVANCE_LAST_STEP") == "1"
@@ -348,6 +353,16 @@ def send_at_task_end(spool: Path, workspace: str) -> Outcome | None:
         if not storage.is_local(workspace):
             storage.write_bytes(storage.join(workspace, "tracking", spool.parent.name, spool.name), spool.read_bytes())
     return outcome
+
+
+def refusal(budget_s: float) -> tuple[str, bool]:
+    """Why MLflow cannot be used, and whether it refuses rather than being away; empty when it can be."""
+    try:
+        Sender(Path(), budget_s=budget_s).ask_anything()
+    except _mlflow_errors() as error:
+        text = " ".join(str(error).split())[:300]
+        return text, any(f"error code {status}" in text for status in (401, 403)) or getattr(error, "error_code", "") in REFUSALS
+    return "", False
 
 
 def _tags_of_environment() -> dict[str, str]:

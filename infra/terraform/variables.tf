@@ -37,7 +37,7 @@ variable "expiring_sections" {
   description = "Sections of a workspace that are made anew every night, whose outputs are deleted after keep_days. Never name a student's: the registry points into its folder."
   type        = list(string)
   default = [
-    "logs", "neighbors", "pool", "ranking_bi_encoder", "ranking_champion", "ranking_cross_encoder", "ranking_teacher",
+    "failures", "logs", "neighbors", "pool", "ranking_bi_encoder", "ranking_champion", "ranking_cross_encoder", "ranking_teacher",
     "ranking_untrained", "scoring", "teacher", "tracking",
   ]
   validation {

@@ -288,7 +288,7 @@ def test_every_variable_and_output_of_terraform_is_explained() -> None:
 def test_what_expires_in_the_bucket_is_never_a_student() -> None:
     text = (INFRA / "terraform/variables.tf").read_text(encoding="utf-8").partition('variable "expiring_sections"')[2]
     expiring = set(re.findall(r'"(\w+)"', text.partition("validation")[0].partition("default")[2]))
-    assert {"logs", "scoring"} <= expiring
+    assert {"logs", "scoring", "failures"} <= expiring
     assert expiring & {"bi_encoder", "cross_encoder", "student_encoder", "promotion", "evaluation"} == set()
 
 

@@ -136,12 +136,14 @@ def test_a_server_that_went_silent_is_given_up(gcs, bucket, monkeypatch):
     checked_gcs.CheckedGcs.clear_instance_cache()
 
 
-def test_a_bucket_that_is_not_ours_is_a_mistake(gcs, bucket):
-    gcs.denied = 401
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("call", [storage.read_bytes, storage.exists, lambda uri: storage.create_once(uri, b"")])
+def test_a_bucket_that_is_not_ours_is_a_mistake(gcs, bucket, status, call):
+    gcs.denied = status
     with pytest.raises(
-        InputError, match=r"^'gs://bucket/x': storage refuses the request \(.*401\); check the address and your credentials$"
+        InputError, match=rf"^'gs://bucket/x': storage refuses the request \(.*{status}\); check the address and your credentials$"
     ):
-        storage.read_bytes(f"{bucket}/x")
+        call(f"{bucket}/x")
 
 
 def test_finish_reads_many_shards_at_a_time(gcs, bucket):

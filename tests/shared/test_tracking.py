@@ -222,6 +222,9 @@ def test_a_step_that_fails_on_a_cluster_is_told_before_its_task_ends(tmp_path, s
     parent, children = runs_of(client, "told")
     assert (parent.info.status, children["pool"].info.status) == ("FAILED", "FAILED")
     assert parent.data.tags["error"] == "components.shared.errors.InputError: grade 7 is not on the card"
+    page = (tmp_path / "failures/told/pool/attempt-1.md").read_text()
+    assert children["pool"].data.tags["failure"] == parent.data.tags["failure"] == page
+    assert [file.path for file in client.list_artifacts(children["pool"].info.run_id)] == ["attempt-1.md"]
 
 
 def test_reading_a_spool_stops_at_its_limit_and_starts_over_when_it_was_cut(tmp_path):

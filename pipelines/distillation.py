@@ -64,15 +64,15 @@ def distillation(
         config=scoring, section="scoring", system="teacher", model=teacher_task.outputs["model"], pairs=pool_task.outputs["pairs"],
         neighbors=near, interactions=interactions, **texts, **run).set_display_name("Teacher scores the pool")
     lesson = {"encoder": small.outputs["encoder"], "pairs": pool_task.outputs["pairs"], "judgments": judgments,
-              "soft_targets": scoring_task.outputs["scores"]}
+              "soft_targets": scoring_task.outputs["scores"], "neighbors": near}
     cross = train_student(config=cross_encoder, section="cross_encoder", **lesson, **texts, **run).set_display_name("Cross-encoder")
     bi = train_student(config=bi_encoder, section="bi_encoder", **lesson, **texts, **run).set_display_name("Bi-encoder")
     compared = {
-        "teacher": {"model": teacher_task.outputs["model"], "neighbors": near}, "cross_encoder": {"model": cross.outputs["model"]},
+        "teacher": {"model": teacher_task.outputs["model"]}, "cross_encoder": {"model": cross.outputs["model"]},
         "bi_encoder": {"model": bi.outputs["model"]}, "untrained": {"model": small.outputs["encoder"]}, "champion": {},
     }
     rankings = {system: score_pairs(
-        config=ranking, section=f"ranking_{system}", system=system, pairs=judgments, **models, **texts, **run,
+        config=ranking, section=f"ranking_{system}", system=system, pairs=judgments, neighbors=near, **models, **texts, **run,
     ).set_display_name(f"Rank: {system}").outputs["scores"] for system, models in compared.items()}
     evaluate_task = evaluate_rankings(
         config=evaluation, section="evaluation", card=card, judgments=judgments, **rankings, **texts, **run).set_display_name("Evaluate")

@@ -13,6 +13,7 @@ from components.score_pairs.work import Work, read_work
 from components.shared import tables
 from components.shared.errors import InputError
 from components.shared.models.inputs import model_texts
+from components.shared.models.scoring import STUDENT_GAINS
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class ShardScorer:
             self._refuse_not_finite(pairs, scores)
             return ranking_rows(pairs, scores, self.config.system)
         probabilities = self.scorer.probabilities(left, right)
-        scores = probabilities.astype(np.float64) @ np.asarray(self.scorer.spec.gains)
+        scores = probabilities.astype(np.float64) @ np.asarray(self.scorer.spec.gains or STUDENT_GAINS)
         self._refuse_not_finite(pairs, scores)
         return soft_target_rows(pairs, probabilities, scores, text_digests(left, right), self.scorer.digest, self.scorer.engine)
 

@@ -22,7 +22,7 @@ from components.score_pairs.workers import Job, score_shards
 from components.shared import shards, storage, tables
 from components.shared.errors import InputError
 from components.shared.models import folder
-from components.shared.models.folder import ModelSpec
+from components.shared.models.folder import LOGIT_KINDS, ModelSpec
 from components.shared.registry import resolve
 from components.shared.report import Report
 from components.shared.schema import TABLES
@@ -51,8 +51,8 @@ def run(
 
     Args:
         pairs: table `pairs` or `judgments`, or a file with query and item texts inline (then without `queries` and `items`).
-        neighbors: table `neighbors`, for a teacher that was trained with them; with a file of your own it may be left out: training hid
-            them from some pairs, so the teacher can judge without.
+        neighbors: table `neighbors`, for a model that was trained with them; with a file of your own it may be left out: training hid
+            them from some pairs, so a teacher can judge without, and a graph student knows pairs without any.
         interactions: table; with it, soft targets say how far shoppers' clicks disagree with the teacher.
         model: model folder or models:/<name>@<alias>; `config.model` where it is empty.
 
@@ -79,6 +79,7 @@ def run(
             raise
         return _without_model(config, work, scores, f"'{asked}' cannot be read: {error}")
     _check_model(spec, config, address, neighbors, queries)
+    neighbors = neighbors if spec.num_neighbors else ""
     place = storage.normalise(scores) + ".shards" if config.output == "trec" else scores
     places = Places(pairs, queries, items, neighbors, str(local))
     config = config.model_copy(update={"method": settle_method(config, spec, place, places, work)})
@@ -115,10 +116,11 @@ def _table_of(config: ScorePairsConfig) -> str:
 
 
 def _check_model(spec: ModelSpec, config: ScorePairsConfig, address: str, neighbors: str, queries: str) -> None:
-    if config.output == "soft_targets" and spec.kind != "teacher":
-        raise InputError(f"model '{address}' is a {spec.kind}; soft targets come from a teacher: give one, or set output to rankings")
-    if spec.kind == "teacher" and spec.num_neighbors and not neighbors and queries:
-        raise InputError(f"teacher '{address}' was trained with behavior neighbors; give the neighbors table (--neighbors)")
+    if config.output == "soft_targets" and spec.kind not in ("teacher", *LOGIT_KINDS):
+        kinds = ", ".join(("a teacher", *LOGIT_KINDS))
+        raise InputError(f"model '{address}' is a {spec.kind}; soft targets come from {kinds}: give one, or set output to rankings")
+    if spec.num_neighbors and not neighbors and queries:
+        raise InputError(f"{spec.kind} '{address}' was trained with behavior neighbors; give the neighbors table (--neighbors)")
 
 
 def _without_model(config: ScorePairsConfig, work: Work, scores: str, reason: str) -> Report:

@@ -8,6 +8,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from components.shared.text import NEIGHBOR_SEPARATOR
+
 # The rules, as SQL of their own so that a test can take one away and see the leak.
 # `own` is what the pair itself would be in this list; `latest` the last snapshot that the pair may see; `is_listed` says that the pair
 # is among the first-order neighbors that second-order lists start from, so that there is a list which starts without it.
@@ -78,7 +80,7 @@ _SECOND = """
 _TEXTS = """
 WITH listed AS ({listed}),
 joined AS (
-    SELECT row, array_to_string(list(replace(text, ';', ',') ORDER BY rank)[1:{k}], '; ') AS texts FROM listed GROUP BY row
+    SELECT row, array_to_string(list(replace(text, ';', ',') ORDER BY rank)[1:{k}], '{separator}') AS texts FROM listed GROUP BY row
 )
 SELECT nullif(texts, '') AS texts FROM dated LEFT JOIN joined USING (row) ORDER BY dated.row
 """
@@ -89,4 +91,9 @@ def _texts(connection: duckdb.DuckDBPyConnection, side: str, listed: str, k: int
     key, own = OWN_COLUMNS[first_step]
     rules = {"not_the_pair_itself": NOT_THE_PAIR_ITSELF, "not_through_the_pair": NOT_THROUGH_THE_PAIR}
     rows = listed.format(side=side, first_step=first_step, key=key, own=own, **rules)
-    return connection.sql(_TEXTS.format(listed=rows, k=max(int(k), 0))).to_arrow_table()["texts"].cast(pa.string()).combine_chunks()
+    return (
+        connection.sql(_TEXTS.format(listed=rows, k=max(int(k), 0), separator=NEIGHBOR_SEPARATOR))
+        .to_arrow_table()["texts"]
+        .cast(pa.string())
+        .combine_chunks()
+    )

@@ -34,6 +34,7 @@ TASKS = {
     "reflect": "\nSomeone decided grade: {grade}, which is wrong. Explain the error, then give the right grade.\n",
 }
 STAGE_SEPARATOR = "\x1e"  # between the prompts of one pair; `clean` leaves none of these in a text
+NEIGHBOR_SEPARATOR = "; "  # between neighbors' texts, in which `shared/neighbors.py` leaves no semicolon
 STRENGTHS = {0.4: "mostly", 0.2: "often", 0.1: "sometimes", 0.0: "rarely"}  # from which lower bound of the click rate; ProRBP cuts at 0.2
 # what a language model is asked that annotates pairs; it answers with a chain without a grade
 ANNOTATE = """You compare an item of a shop with what a shopper searched for, aspect by aspect. Answer with these lines and nothing else:

@@ -45,7 +45,13 @@ def unlearnt(judgments: pa.Table, lessons: Lessons) -> pa.Table:
 
 
 def calibrate(
-    config: TrainStudentConfig, model: str, judged: pa.Table, queries: pa.Table, items: pa.Table, tracker: Tracker
+    config: TrainStudentConfig,
+    model: str,
+    judged: pa.Table,
+    queries: pa.Table,
+    items: pa.Table,
+    neighbors: pa.Table | None,
+    tracker: Tracker,
 ) -> dict[str, float]:
     """Fit, write the map into the model folder and a plot beside it; metrics under `calibration.`.
 
@@ -56,7 +62,7 @@ def calibrate(
         judged: from `unlearnt`.
     """
     scorer = Scorer(model)
-    scores = scorer.scores(*model_texts(scorer.spec, judged, queries, items, None))
+    scores = scorer.scores(*model_texts(scorer.spec, judged, queries, items, neighbors))
     gains, query = judged["gain"].to_numpy(), np.unique(judged["query_id"].to_numpy(), return_inverse=True)[1]
     segments = rows_of(queries, "query_id", judged["query_id"], where="judgments")["segment"].to_numpy()
 
@@ -87,7 +93,7 @@ def calibrate(
 
 def as_they_stand(kind: str, target: str, scores: np.ndarray) -> np.ndarray:
     """What scores say of the gain before any fit [rows]: sigmoid of what imitates a logit; a cosine or probability itself, in 0 to 1."""
-    return expit(scores) if kind == "cross_encoder" and target == "logit" else np.clip(scores, 0.0, 1.0)
+    return expit(scores) if kind in folder.LOGIT_KINDS and target == "logit" else np.clip(scores, 0.0, 1.0)
 
 
 def _negative(value: float | None) -> float | None:

@@ -16,6 +16,7 @@ def train_student(
     pairs: Input[Dataset],
     soft_targets: Input[Dataset],
     judgments: Input[Dataset],
+    neighbors: Input[Dataset],
     model: Output[Model],
     summary: Output[Markdown],
 ):
@@ -32,12 +33,21 @@ def train_student(
         pairs: the pool of (query, item) pairs.
         soft_targets: the teacher's scores of the pool.
         judgments: graded pairs; those of train queries teach beside the teacher where the recipe gives them a weight.
+        neighbors: behavior neighbors; only a graph student reads them.
         model: the student's model folder.
         summary: pairs learnt from, agreement with the teacher on held-out queries.
     """
     from components.shared.handover import perform
     from components.train_student.config import TrainStudentConfig
 
-    inputs = {"encoder": encoder, "items": items, "queries": queries, "pairs": pairs, "soft_targets": soft_targets, "judgments": judgments}
+    inputs = {
+        "encoder": encoder,
+        "items": items,
+        "queries": queries,
+        "pairs": pairs,
+        "soft_targets": soft_targets,
+        "judgments": judgments,
+        "neighbors": neighbors,
+    }
     perform("components.train_student.step", TrainStudentConfig, section=section, config=config, workspace=workspace, run_id=run_id,
             inputs=inputs, outputs={"model": model}, pages={"summary": summary})  # fmt: skip

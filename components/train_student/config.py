@@ -12,9 +12,15 @@ from components.shared.config import StepConfig
 class TrainStudentConfig(StepConfig):
     """What is trained, on which targets, by which loss, for how long."""
 
-    architecture: Literal["cross_encoder", "bi_encoder"] = Field(
-        "cross_encoder", description="One text of query and item (cross_encoder), or a vector for each and their cosine (bi_encoder)."
+    architecture: Literal["cross_encoder", "bi_encoder", "graph"] = Field(
+        "cross_encoder",
+        description="One text of query and item (cross_encoder), a vector for each and their cosine (bi_encoder), or the words of both "
+        "beside their neighbors in the behavior graph (graph).",
     )
+    graph_order: Literal[0, 1, 2] = Field(
+        1, description="How far a graph student looks: 0 reads the two texts, 1 also their neighbors, 2 also the neighbors' neighbors."
+    )
+    num_neighbors: int = Field(3, ge=1, description="Neighbors of each kind that a graph student reads, at most.")
     loss: Literal["margin_mse", "pointwise_mse", "bce", "kl_listwise", "listnet", "ranknet"] = Field(
         "margin_mse", description="Distillation loss, by its published name."
     )
@@ -107,12 +113,18 @@ class TrainStudentConfig(StepConfig):
         is_there = self.sub_judgments and storage.exists(self.sub_judgments)
         return {"sub_judgments": storage.listing_digest(self.sub_judgments)} if is_there else {}
 
+    def reach(self) -> tuple[int, int]:
+        """(steps of the behavior graph, neighbors of each kind) that the student reads."""
+        return (self.graph_order, self.num_neighbors) if self.architecture == "graph" and self.graph_order else (0, 0)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.architecture == "cross_encoder" and self.trained_weight < 1:
-            raise ValueError("trained_weight below 1 averages with a start; a cross_encoder's head has none worth keeping: set 1")
+        if self.architecture != "bi_encoder" and self.trained_weight < 1:
+            raise ValueError(f"trained_weight below 1 averages with a start; a {self.architecture}'s head has none worth keeping: set 1")
         if self.loss == "bce" and self.target != "probability":
             raise ValueError("loss 'bce' compares sigmoid(score) with a probability; set target: probability")
+        if self.architecture == "graph" and self.sub_judgment_weight:
+            raise ValueError("a graph student has no heads for sub-judgments; set sub_judgment_weight to 0")
         if self.sub_judgments and not self.sub_judgment_weight:
             raise ValueError("sub_judgments names a table that weighs nothing; set sub_judgment_weight above 0")
         return self

@@ -25,13 +25,17 @@ from components.train_student.adversarial import adversarial_loss
 from components.train_student.agreement import agreement
 from components.train_student.calibrating import calibrate, unlearnt
 from components.train_student.config import TrainStudentConfig
-from components.train_student.students import BiEncoder, CrossEncoder, Student, average_with, save_student, set_dropout
+from components.train_student.students import BiEncoder, CrossEncoder, GraphStudent, Student, average_with, save_student, set_dropout
 from components.train_student.sub_judgments import head_accuracy, sub_judgment_loss, sub_judgments_of
 from components.train_student.targets import Lessons, doubt_columns, make_lessons
 
 logger = logging.getLogger(__name__)
 
-BASES = {"cross_encoder": ("encoder", "cross_encoder"), "bi_encoder": ("encoder", "bi_encoder")}
+BASES = {
+    "cross_encoder": ("encoder", "cross_encoder"),
+    "bi_encoder": ("encoder", "bi_encoder"),
+    "graph": ("encoder", "bi_encoder", "graph"),
+}
 
 
 def run(
@@ -45,11 +49,13 @@ def run(
     model: str,
     tracker: Tracker,
     judgments: str = "",
+    neighbors: str = "",
 ) -> Report:
     """Fit `config.architecture`, starting from `encoder`, to the soft targets of `pairs`, and write the model folder.
 
     Args:
         judgments: table; needed when `judgment_weight` is above 0 or scores are calibrated, and only then read.
+        neighbors: table; needed by a graph student of order 1 or 2, and only then read.
 
     Raises:
         InputError: for tables or models that do not fit together, training that diverges, or a student that has collapsed.
@@ -68,22 +74,27 @@ def run(
     judged = None if config.calibration == "none" or judgment_table is None else unlearnt(judgment_table, lessons)
     if config.sub_judgment_weight:
         lessons = replace(lessons, met=sub_judgments_of(config, lessons.pairs, query_table, item_table, judgment_table))
-    spec = folder.ModelSpec(config.architecture, min(config.max_tokens, base.max_tokens), source=base.source)
-    texts = model_texts(spec, lessons.pairs, query_table, item_table, None)
+    order, num_neighbors = config.reach()
+    limit = min(config.max_tokens, base.max_tokens)
+    spec = folder.ModelSpec(config.architecture, limit, source=base.source, graph_order=order, num_neighbors=num_neighbors)
+    near = read_table(neighbors, "neighbors") if neighbors and spec.num_neighbors else None
+    texts = model_texts(spec, lessons.pairs, query_table, item_table, near)
     torch.manual_seed(config.seed)
     tokenizer, network = folder.load_tokenizer(source), folder.load_model(source, spec)
     student = _build(config, spec, network, tokenizer, texts, lessons)
     logger.info("%d pairs to learn from, %d held out", len(lessons.training()), len(lessons.validation()))
-    read = [judgments] * (judgment_table is not None) + [config.sub_judgments] * bool(config.sub_judgments)
+    read = (
+        [judgments] * (judgment_table is not None) + [config.sub_judgments] * bool(config.sub_judgments) + [neighbors] * (near is not None)
+    )
     identity = _identity(config, encoder, items, queries, pairs, soft_targets, *read)
     checkpoints = Checkpoints(storage.normalise(model) + ".checkpoints", identity)
     start = {name: value.detach().clone() for name, value in network.state_dict().items()} if config.trained_weight < 1 else {}
     curve = _train(config, student, lessons, checkpoints, tracker)
     average_with(network, start, config.trained_weight)
     final = _validate(config, student, lessons)
-    save_student(model, network, tokenizer, spec)
+    save_student(model, student, tokenizer, spec)
     if judged is not None:
-        final |= calibrate(config, model, judged, query_table, item_table, tracker)
+        final |= calibrate(config, model, judged, query_table, item_table, near, tracker)
     storage.remove(checkpoints.uri)
     return _report(pool, lessons, curve, final, student)
 
@@ -105,6 +116,8 @@ def _build(config: TrainStudentConfig, spec: folder.ModelSpec, network: Any, tok
     limits = {"max_tokens": spec.max_tokens, "batch_tokens": config.batch_tokens, "num_heads": 0 if lessons.met is None else len(ASPECTS)}
     if spec.kind == "cross_encoder":
         student: Student = CrossEncoder(network, tokenizer, texts, **limits)
+    elif spec.kind == "graph":
+        student = GraphStudent(network, tokenizer, texts, spec=spec, batch_tokens=config.batch_tokens, scale=lessons.spread())
     else:
         student = BiEncoder(network, tokenizer, texts, **limits, scale=lessons.spread())
     return student.to(pick_device())
@@ -190,4 +203,6 @@ def _report(pool: pa.Table, lessons: Lessons, curve: Curve, final: dict[str, flo
     metrics = {**curve.metrics(), **final, **counts}
     if isinstance(student, BiEncoder):
         metrics["scale"] = float(student.scale().detach())
+    if isinstance(student, GraphStudent):
+        metrics |= {f"weight.{name}": value for name, value in student.head.readable().items()}
     return Report(read=pool.num_rows, kept=lessons.pairs.num_rows, dropped=lessons.dropped, metrics=metrics)

@@ -1,7 +1,7 @@
-"""The two architectures as trainable modules, and their folders, which sentence-transformers opens as well."""
+"""The architectures as trainable modules, and their folders; sentence-transformers opens those of cross-encoder and bi-encoder as well."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,8 @@ from torch import nn
 from components.shared import storage
 from components.shared.models import folder
 from components.shared.models.batches import token_batches
-from components.shared.models.scoring import mean_pool
+from components.shared.models.graph import EgoTexts, GraphHead, graph_scores, save_head
+from components.shared.models.pooling import mean_pool
 from components.shared.training import Encoded, EncodedApart
 
 SCALE_SPEED = 100.0
@@ -61,16 +62,12 @@ class Student(nn.Module, ABC):
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
 
-    def in_passes(self, tokens: Encoded, rows: np.ndarray, width: int) -> torch.Tensor:
+    def in_passes(self, one_pass: Callable[[Any], torch.Tensor], tokens: Encoded, rows: np.ndarray, width: int) -> torch.Tensor:
         """`one_pass` over length-sorted parts of `rows`, back in order [rows, width]; exact, and it saves most padding."""
         parts = token_batches(tokens.lengths[rows], self.batch_tokens)
-        outputs = [self.one_pass(tokens.batch(rows[part].tolist(), self.device())).float() for part in parts]
+        outputs = [one_pass(tokens.batch(rows[part].tolist(), self.device())).float() for part in parts]
         back = np.argsort(np.concatenate(parts), kind="stable")
         return torch.cat(outputs).reshape(-1, width)[torch.from_numpy(back).to(self.device())]
-
-    @abstractmethod
-    def one_pass(self, batch: Any) -> torch.Tensor:
-        """Raw output of one forward pass [rows of the batch, width]."""
 
     @torch.inference_mode()
     def predict(self, rows: np.ndarray, chunk: int = 2048) -> np.ndarray:
@@ -107,7 +104,7 @@ class CrossEncoder(Student):
         self.tokens = Encoded.of(tokenizer, *texts, max_tokens=max_tokens)
 
     def answers(self, rows: np.ndarray) -> torch.Tensor:
-        return self.in_passes(self.tokens, rows, 1 + (self.heads.out_features if self.heads else 0))
+        return self.in_passes(self.one_pass, self.tokens, rows, 1 + (self.heads.out_features if self.heads else 0))
 
     def one_pass(self, batch: Any) -> torch.Tensor:
         if self.heads is None:
@@ -154,7 +151,7 @@ class BiEncoder(Student):
 
     def answers(self, rows: np.ndarray) -> torch.Tensor:
         texts, *places = self.pairs.distinct(rows)
-        vectors = self.in_passes(self.pairs.tokens, texts, self.width())
+        vectors = self.in_passes(self.one_pass, self.pairs.tokens, texts, self.width())
         left, right = (vectors[torch.from_numpy(place).to(self.device())] for place in places)
         product = left * right
         scores = self.scale() * product.sum(-1, keepdim=True) + SCALE_SPEED * self.shift
@@ -162,6 +159,29 @@ class BiEncoder(Student):
 
     def one_pass(self, batch: Any) -> torch.Tensor:
         return mean_pool(self.network(**batch).last_hidden_state.float(), batch["attention_mask"])
+
+
+class GraphStudent(Student):
+    """Word interaction of the two texts beside their neighbors in the behavior graph; the score is the head's weighted sum.
+
+    Args:
+        texts: as `inputs.model_texts` writes them for a graph student.
+        scale: what a text match of 1 is worth before training: the spread of the targets within queries.
+    """
+
+    def __init__(
+        self, network: Any, tokenizer: Any, texts: tuple[list[str], list[str]], *, spec: folder.ModelSpec, batch_tokens: int, scale: float
+    ) -> None:
+        super().__init__(network, batch_tokens)
+        self.ego = EgoTexts.of(*texts, spec.graph_order, spec.num_neighbors)
+        self.tokens = Encoded.of(tokenizer, self.ego.texts, max_tokens=spec.max_tokens)
+        self.head = GraphHead(spec.graph_order, scale)
+
+    def answers(self, rows: np.ndarray) -> torch.Tensor:
+        needed, nodes, neighbors = self.ego.distinct(rows)
+        parts = token_batches(self.tokens.lengths[needed], self.batch_tokens)
+        batches = ((part, self.tokens.batch(needed[part].tolist(), self.device())) for part in parts)
+        return graph_scores(self.network, self.head, batches, nodes, neighbors)[:, None]
 
 
 @torch.no_grad()
@@ -180,13 +200,19 @@ def set_dropout(network: nn.Module, share: float) -> None:
             module.p = share
 
 
-def save_student(uri: str, network: Any, tokenizer: Any, spec: folder.ModelSpec) -> None:
-    """Publish the model folder; `CrossEncoder(folder)` and `SentenceTransformer(folder)` of sentence-transformers open it too."""
+def save_student(uri: str, student: Student, tokenizer: Any, spec: folder.ModelSpec) -> None:
+    """Publish the model folder; `CrossEncoder(folder)` and `SentenceTransformer(folder)` of sentence-transformers open it too.
+
+    Not so a graph student, whose score nobody else computes.
+    """
+    network: Any = student.network
     storage.remove(storage.join(uri, folder.SPEC))
     tokenizer.model_max_length = spec.max_tokens
     if spec.kind == "cross_encoder":
         # its own default is a sigmoid; with the identity, its scores are ours
         network.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
+    elif isinstance(student, GraphStudent):
+        save_head(student.head, uri)
     else:
         _write_modules(uri, int(network.config.hidden_size), spec.max_tokens)
     folder.save(uri, network, tokenizer, spec)

@@ -13,7 +13,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 from components.shared.cross_fitting import cross_fitted
-from components.shared.models.scoring import grade_logits, mean_pool
+from components.shared.models.pooling import mean_pool
+from components.shared.models.scoring import grade_logits
 
 MARGIN_SCALE = 20.0
 """Cosines times this are RankNet's scores, as in the ranking losses of sentence-transformers."""

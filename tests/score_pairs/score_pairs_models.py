@@ -6,6 +6,7 @@ from transformers import BertConfig, BertForSequenceClassification, BertModel, P
 
 from components.shared.models import folder
 from components.shared.models.folder import ModelSpec
+from components.shared.models.graph import GraphHead, save_head
 
 WORDS = ["red", "blue", "green", "shoes", "kettle", "hose", "garden", "running", "sneakers", "query", "title", "|", ":", ";"]
 GAINS = [0.0, 0.1, 1.0]
@@ -30,5 +31,7 @@ def make_model(uri: str, kind: str, *, num_neighbors: int = 0, broken: bool = Fa
     model = BertForSequenceClassification(config) if kind in folder.JOINT_KINDS else BertModel(config)
     if broken:
         model.classifier.bias.data.fill_(float("nan"))
+    if kind == "graph":
+        save_head(GraphHead(spec.graph_order), uri)
     folder.save(uri, model, _tokenizer(), spec)
     return uri

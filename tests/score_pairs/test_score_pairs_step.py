@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import shutil
 
 import numpy as np
@@ -67,6 +68,16 @@ def test_every_kind_ranks_judged_pairs_of_the_wanted_splits(shop, model_folders,
     one = rows.filter(pc.and_(pc.equal(rows["query_id"], "q2"), pc.equal(rows["item_id"], "i2")))["score"][0].as_py()
     assert one == pytest.approx(float(Scorer(model_folders[kind]).scores([left], [right])[0]), abs=1e-5)
     assert set(rows["system"].to_pylist()) == {"s"}
+
+
+def test_a_student_whose_score_is_a_logit_gives_soft_targets_of_two_grades(shop, model_folders, tmp_path):
+    given = {"pairs": shop.pairs, "queries": shop.queries, "items": shop.items, "model": model_folders["cross_encoder"]}
+    run(TARGETS, **given, scores=str(tmp_path / "out"), tracker=TRACKER)
+    rows = tables.read_table(str(tmp_path / "out"), "soft_targets")
+    logit = float(Scorer(model_folders["cross_encoder"]).scores(["red shoes"], ["blue kettle"])[0])
+    row = rows.filter(pc.equal(rows["pair_id"], "p01")).to_pylist()[0]  # q1, i2
+    assert row["score"] == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-6)
+    assert row["probabilities"] == pytest.approx([1 - row["score"], row["score"]], abs=1e-6)
 
 
 def test_neighbors_reach_the_teacher(shop, model_folders, tmp_path):
@@ -270,7 +281,7 @@ def test_models_that_are_not_safe_end_with_2_one_line_and_no_shard(shop, model_f
         ({"pairs": "{queries}"}, "is a table 'queries'"),
         ({"pairs": "{nowhere}"}, "not a committed table"),
         ({"model": "{nowhere}"}, "does not exist"),
-        ({"model": "{cross_encoder}"}, "soft targets come from a teacher"),
+        ({"model": "{bi_encoder}"}, "soft targets come from a teacher, cross_encoder, graph"),
         ({"model": ""}, "none is given"),
     ],
 )

@@ -16,7 +16,8 @@ from components.prepare_encoder.vocabulary import learn_tokenizer
 from components.shared.errors import InputError
 from components.shared.models import folder
 from components.shared.models.batches import padding_share, token_batches
-from components.shared.models.scoring import Scorer, mean_pool
+from components.shared.models.pooling import mean_pool
+from components.shared.models.scoring import Scorer
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 64}
 WORDS = ["red", "blue", "shoes", "lamp", "chair", "for", "large", "small", "garden", "kitchen"]

@@ -88,7 +88,8 @@ def test_the_component_writes_the_same_student_and_says_where(toy: Toy, tmp_path
             path.write_text(json.dumps({"uri": uri, "digest": storage.content_digest(uri), "rows": 0}))
         return SimpleNamespace(path=str(path), metadata={})
 
-    inputs = {name: artifact(name, uri) for name, uri in toy.inputs().items()} | {"judgments": artifact("judgments", toy.pairs)}
+    places = {**toy.inputs(), "judgments": toy.pairs, "neighbors": toy.items}
+    inputs = {name: artifact(name, uri) for name, uri in places.items()}
     model, summary = artifact("model"), artifact("summary")
     place = {"section": "bi_encoder", "workspace": str(tmp_path / "work"), "run_id": "r1"}
     train_student.python_func(config={**SETTINGS, "max_pairs": 480.0}, **place, **inputs, model=model, summary=summary)

@@ -25,8 +25,9 @@ from components.shared.errors import InputError
 from components.shared.text import STAGES, TEXT_VERSION, Stage
 
 SPEC = "relevance.json"
-KINDS = ("encoder", "teacher", "cross_encoder", "bi_encoder")
+KINDS = ("encoder", "teacher", "cross_encoder", "bi_encoder", "graph")
 JOINT_KINDS = ("teacher", "cross_encoder")
+LOGIT_KINDS = ("cross_encoder", "graph")  # students whose score is a logit, so that another can learn from them
 
 transformers_logging.disable_progress_bar()  # a bar per loaded model drowns a task's log
 
@@ -45,7 +46,8 @@ class ModelSpec:
     one answer by `stage_weights` [stages] and `stage_offsets` [grades]. A teacher with `replies` writes (`generative.py`): these are the
     tasks of `text.TASKS` that it was taught, it scores by the first, with at most `step_tokens` tokens before the grade. A teacher with a
     `grader` has no weights here, it is asked over HTTP (`score_pairs/endpoint_engine.py`). A student whose scores were calibrated has the
-    map from them to gains in `calibration` (`shared/calibration.py`).
+    map from them to gains in `calibration` (`shared/calibration.py`). A student of kind graph reads `num_neighbors` texts of each list
+    up to `graph_order` steps away (`graph.py`).
     """
 
     kind: str
@@ -53,6 +55,7 @@ class ModelSpec:
     text_version: str = TEXT_VERSION
     gains: list[float] = field(default_factory=list)
     num_neighbors: int = 0
+    graph_order: int = 0
     source: str = ""
     slope: float = 0.0
     offsets: list[float] = field(default_factory=list)

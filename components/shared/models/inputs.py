@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from components.shared import text
 from components.shared.errors import InputError
 from components.shared.models.folder import ModelSpec
-from components.shared.neighbors import attach_neighbors
+from components.shared.neighbors import attach_neighbors, attach_second_order
 
 
 def rows_of(table: pa.Table, key: str, wanted: Any, *, where: str) -> pa.Table:
@@ -27,21 +27,27 @@ def rows_of(table: pa.Table, key: str, wanted: Any, *, where: str) -> pa.Table:
 def model_texts(
     spec: ModelSpec, pairs: pa.Table, queries: pa.Table, items: pa.Table, neighbors: pa.Table | None
 ) -> tuple[list[str], list[str]]:
-    """Left and right text of each pair [rows of `pairs`]; those of a teacher with stages hold a text for each (`text.split_stages`).
+    """Left and right text of each pair [rows of `pairs`].
+
+    Those of a teacher with stages hold a text for each (`text.split_stages`), those of a graph student a list of neighbors for each order.
 
     Args:
         pairs: columns query_id, item_id and, for judgments, judged_at: only behavior from before that day is shown.
-        neighbors: needed by a teacher that was trained with them.
+        neighbors: needed by a model that was trained with them.
 
     Raises:
-        InputError: for unknown ids, or a teacher without its neighbors.
+        InputError: for unknown ids, or a model without its neighbors.
     """
     query_rows = rows_of(queries, "query_id", pairs["query_id"], where="pairs")
     item_rows = rows_of(items, "item_id", pairs["item_id"], where="pairs")
-    if spec.kind != "teacher":
-        return text.query_text(query_rows["query"]).to_pylist(), text.item_text(item_rows).to_pylist()
     if spec.num_neighbors and neighbors is None:
-        raise InputError("this teacher was trained with behavior neighbors; give the neighbors table (--neighbors)")
+        raise InputError(f"this {spec.kind} was trained with behavior neighbors; give the neighbors table (--neighbors)")
+    if spec.kind != "teacher":
+        sides = [text.query_text(query_rows["query"])], [text.item_text(item_rows)]
+        for step in range(spec.graph_order):
+            for side, found in zip(sides, _around(spec, pairs, query_rows, neighbors, step), strict=True):
+                side.append(text.clean(pc.fill_null(found, "")))
+        return text.join_stages(sides[0]).to_pylist(), text.join_stages(sides[1]).to_pylist()
     evidence = {
         strength: _neighbor_texts(spec, pairs, query_rows, neighbors, strength=strength)
         for strength in {one.strength for one in spec.prompts()}
@@ -59,7 +65,18 @@ def _neighbor_texts(
     if strength:
         shown = text.with_strength(neighbors["text"], neighbors["lower_bound"])
         neighbors = neighbors.set_column(neighbors.column_names.index("text"), "text", shown)
+    return attach_neighbors(_keys(pairs, query_rows), neighbors, spec.num_neighbors)
+
+
+def _around(spec: ModelSpec, pairs: pa.Table, query_rows: pa.Table, neighbors: pa.Table | None, step: int) -> tuple[pa.Array, pa.Array]:
+    """What lies `step` + 1 steps away from query and item."""
+    if neighbors is None:
+        return pa.nulls(len(pairs), pa.string()), pa.nulls(len(pairs), pa.string())
+    attach = (attach_neighbors, attach_second_order)[step]
+    return attach(_keys(pairs, query_rows), neighbors, spec.num_neighbors)
+
+
+def _keys(pairs: pa.Table, query_rows: pa.Table) -> pa.Table:
     no_date = pa.nulls(len(pairs), pa.date32())
     judged_at = pairs["judged_at"] if "judged_at" in pairs.column_names else no_date
-    keys = pa.table({"query": query_rows["query"], "item_id": pairs["item_id"], "judged_at": judged_at})
-    return attach_neighbors(keys, neighbors, spec.num_neighbors)
+    return pa.table({"query": query_rows["query"], "item_id": pairs["item_id"], "judged_at": judged_at})

@@ -17,18 +17,15 @@ from components.shared.models.batches import token_batches
 from components.shared.models.decoders import DecoderClassifier
 from components.shared.models.encoders import EncoderClassifier
 from components.shared.models.generative import GenerativeGrader
+from components.shared.models.graph import GraphReader, load_head
+from components.shared.models.pooling import mean_pool
 from components.shared.models.stages import combined_logits
 from components.shared.models.tokens import encode_rows, join_pairs
 from components.shared.text import split_stages
 
 logger = logging.getLogger(__name__)
 
-
-def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Unit-length mean of the hidden states of real tokens: [batch, tokens, width], [batch, tokens] -> [batch, width]."""
-    weight = mask.unsqueeze(-1).to(hidden.dtype)
-    pooled = (hidden * weight).sum(1) / weight.sum(1).clamp(min=1.0)
-    return torch.nn.functional.normalize(pooled, dim=-1)
+STUDENT_GAINS = (0.0, 1.0)  # of the two grades that a student's logit stands between
 
 
 def grade_logits(cosines: np.ndarray, slope: float, offsets: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -65,12 +62,17 @@ class PairScorer(ABC):
         ...
 
     def probabilities(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
-        """Teacher: probability of each grade [rows, grades], float32."""
+        """Teacher: probability of each grade [rows, grades], float32. A student whose score is a logit has two, of gain 0 and 1.
+
+        A student distils again through the second: score_pairs takes one for a teacher (BERM, arXiv 2210.01701, calls the result BERM-O).
+        """
         logits = torch.from_numpy(self.logits(left, right))
+        if self.spec.kind != "teacher":
+            logits = torch.cat([torch.zeros_like(logits), logits], dim=-1)
         return torch.softmax(logits, dim=-1).numpy()
 
     def scores(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
-        """One number per pair [rows], float64: expected gain (teacher), logit (cross-encoder) or cosine (bi-encoder, encoder)."""
+        """One number per pair [rows], float64: expected gain (teacher), logit (cross-encoder, graph) or cosine (bi-encoder, encoder)."""
         if self.spec.kind == "teacher":
             return self.probabilities(left, right).astype(np.float64) @ np.asarray(self.spec.gains)
         return self.logits(left, right)[:, 0].astype(np.float64)
@@ -99,6 +101,10 @@ class Scorer(PairScorer):
             self.decoder = DecoderClassifier(self.model, self.tokenizer, **settings)
         elif self.spec.reads_jointly() and not self.spec.replies:
             self.encoder = EncoderClassifier(self.model, self.tokenizer, max_tokens=self.spec.max_tokens, **settings)
+        self.graph: GraphReader | None = None
+        if self.spec.kind == "graph":
+            limits = {"num_neighbors": self.spec.num_neighbors, "max_tokens": self.spec.max_tokens}
+            self.graph = GraphReader(self.model, load_head(path, self.spec.graph_order), self.tokenizer, **limits, **settings)
         self.writer = GenerativeGrader(self.model, self.tokenizer, self.spec, steps=steps, **settings) if self.spec.replies else None
         way = f"writes {self.writer.task}" if self.writer else method
         self.engine = f"transformers {transformers.__version__}, {way}, {self.precision}, texts {self.spec.text_version}"
@@ -124,6 +130,8 @@ class Scorer(PairScorer):
             return self.writer.write(left, right).logits
         if self.encoder:
             return self.encoder.logits(encode_rows(self.tokenizer, left, right, max_tokens=self.spec.max_tokens))
+        if self.graph:
+            return self.graph.logits(left, right)
         cosines = self.cosines(left, right)
         return grade_logits(cosines, self.spec.slope, self.spec.offsets) if self.spec.offsets else cosines
 

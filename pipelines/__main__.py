@@ -73,6 +73,7 @@ def _placing(profile: str, workspace: str) -> argparse.ArgumentParser:
     placed.add_argument("--workspace", default=workspace, metavar="URI", help="where all outputs go, gs://... on a cluster")
     placed.add_argument("--cpu-image", default="", metavar="REF", help="image of CPU tasks, with digest (default: $RELEVANCE_CPU_IMAGE)")
     placed.add_argument("--gpu-image", default="", metavar="REF", help="image of GPU tasks, with digest (default: $RELEVANCE_GPU_IMAGE)")
+    placed.add_argument("--gpu-queue", default="", metavar="NAME", help="Kueue's local queue of GPU tasks (default: $RELEVANCE_GPU_QUEUE)")
     return placed
 
 
@@ -131,7 +132,9 @@ def _compile(given: argparse.Namespace) -> int:
 
 def _images(given: argparse.Namespace) -> Images | None:
     environment = images_of_environment()
-    return Images(given.cpu_image or environment.cpu, given.gpu_image or environment.gpu) if given.profile == "cluster" else None
+    if given.profile != "cluster":
+        return None
+    return Images(given.cpu_image or environment.cpu, given.gpu_image or environment.gpu, given.gpu_queue or environment.queue)
 
 
 def _lint(given: argparse.Namespace) -> int:

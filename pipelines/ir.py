@@ -14,6 +14,7 @@ from components.shared.errors import InputError
 from pipelines.distillation import distillation
 from pipelines.fan_out import add_helpers, num_helpers
 from pipelines.placement import Images, place
+from pipelines.preflight import add_preflight
 
 NAME = "relevance-distillation"
 
@@ -46,6 +47,8 @@ def compile_pipeline(
         building = pipeline_context.Pipeline.get_default_pipeline()
         assert building is not None
         add_helpers(list(building.tasks.values()), helpers)
+        if images is not None and profile == "cluster":
+            add_preflight(list(building.tasks.values()), arguments, images)
         place(building.tasks.values(), profile, images, tags, arguments)
 
     target.parent.mkdir(parents=True, exist_ok=True)

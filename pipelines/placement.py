@@ -16,8 +16,11 @@ from components.shared.errors import InputError
 PROFILES = ("laptop", "cluster")
 MLFLOW_CONFIG_MAP = "mlflow"
 MLFLOW_SECRET = "mlflow-credentials"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 CLIENT_SALT_SECRET = "log-client-salt"
 LAST_STEP = "promote-model"
+PREFLIGHT = "preflight"
+ACCELERATOR = "nvidia.com/gpu"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +35,16 @@ class Place:
     timeout_s: int = 3600
     num_retries: int = 2
 
+    @property
+    def needs_gpus(self) -> bool:
+        return bool(self.gpus or self.starts_gpus)
+
 
 GPU = Place(cpu="8", memory="64Gi", gpus=1, shared_memory="16Gi", timeout_s=12 * 3600)
 TEACHER = "train-teacher"
 TRAINJOB = Place(memory="16Gi", starts_gpus=True, shared_memory="64Gi", timeout_s=48 * 3600)  # it waits in Kueue's queue too
 PLACES: dict[str, Place] = {
+    PREFLIGHT: Place(cpu="1", memory="4Gi", timeout_s=900),
     "simulate-shop": Place(cpu="1", memory="2Gi"),
     "import-dataset": Place(),
     "extract-logs": Place(cpu="8", memory="32Gi"),
@@ -53,10 +61,14 @@ PLACES: dict[str, Place] = {
 
 @dataclass(frozen=True)
 class Images:
-    """Image references by kind of task; pinned by digest, because the same tag may hold other code tomorrow."""
+    """Image references by kind of task, pinned by digest, because the same tag may hold other code tomorrow.
+
+    `queue` is Kueue's local queue that pods with GPUs wait in; empty: they start at once.
+    """
 
     cpu: str
     gpu: str
+    queue: str = ""
 
     def check(self) -> "Images":
         """Raises InputError unless both are pinned by digest."""
@@ -95,17 +107,20 @@ def place_of(room: str, settings: Mapping[str, Any]) -> Place:
 
 def _place_on_cluster(task: dsl.PipelineTask, wanted: Place, images: Images, tags: Mapping[str, str]) -> None:
     room = task.component_spec.name
-    on_gpus = bool(wanted.gpus or wanted.starts_gpus)
-    task.set_container_image(images.gpu if on_gpus else images.cpu)
+    on_gpus = wanted.needs_gpus
+    # preflight proves that the GPU image can be pulled, on a node that costs little
+    task.set_container_image(images.gpu if on_gpus or room == PREFLIGHT else images.cpu)
     task.set_cpu_request(wanted.cpu).set_memory_request(wanted.memory).set_memory_limit(wanted.memory)
     # an abrupt pod deletion is retried only where the cluster's retryPolicy says so (kubeflow/pipelines#14266); steps resume by themselves
     task.set_retry(num_retries=wanted.num_retries, backoff_duration="60s", backoff_factor=2, backoff_max_duration="600s")
     kubernetes.set_timeout(task, wanted.timeout_s)
     kubernetes.set_image_pull_policy(task, "IfNotPresent")
     if wanted.gpus:
-        task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(wanted.gpus)
+        task.set_accelerator_type(ACCELERATOR).set_accelerator_limit(wanted.gpus)
+    if wanted.gpus and images.queue:
+        kubernetes.add_pod_label(task, QUEUE_LABEL, images.queue)
     if on_gpus:
-        kubernetes.add_toleration(task, key="nvidia.com/gpu", operator="Exists", effect="NoSchedule")
+        kubernetes.add_toleration(task, key=ACCELERATOR, operator="Exists", effect="NoSchedule")
         kubernetes.empty_dir_mount(task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=wanted.shared_memory)
     kubernetes.use_config_map_as_env(task, MLFLOW_CONFIG_MAP, {"tracking_uri": "MLFLOW_TRACKING_URI"}, optional=True)
     credentials = {"username": "MLFLOW_TRACKING_USERNAME", "password": "MLFLOW_TRACKING_PASSWORD"}
@@ -121,4 +136,5 @@ def _place_on_cluster(task: dsl.PipelineTask, wanted: Place, images: Images, tag
 
 def images_of_environment() -> Images:
     """Images named by the environment of whoever compiles; empty where unset."""
-    return Images(os.environ.get("RELEVANCE_CPU_IMAGE", ""), os.environ.get("RELEVANCE_GPU_IMAGE", ""))
+    named = (os.environ.get(f"RELEVANCE_{what}", "") for what in ("CPU_IMAGE", "GPU_IMAGE", "GPU_QUEUE"))
+    return Images(*named)

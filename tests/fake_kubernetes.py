@@ -52,6 +52,10 @@ class FakeKubernetes:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.trainjobs: dict[str, dict[str, Any]] = {}
         self.trainer = "2.3"  # release of Kubeflow Trainer
+        self.quotas: list[dict[str, Any]] = []
+        self.nodes: list[dict[str, Any]] = []
+        self.queues: dict[str, dict[str, Any]] = {}
+        self.forbidden: set[str] = set()  # what this account may not do, as verb and resource
         self.logs: dict[str, list[tuple[str, str]]] = {}  # pod -> (time, line)
         self.requests: list[str] = []
         self.refuses: dict[str, int] = {}
@@ -61,7 +65,7 @@ class FakeKubernetes:
         group, _, rest = path.partition(f"/namespaces/{NAMESPACE}/")
         kind, _, name = rest.partition("/")
         propagation = (query.get("propagationPolicy") or [body.get("propagationPolicy", "")])[0] if method == "DELETE" else ""
-        request = f"{method} {kind or 'openapi'}"
+        request = f"{method} {kind or ('openapi' if 'openapi' in path else path.rpartition('/')[2])}"
         self.requests.append(f"{request} {propagation}".strip())
         self.before(request)
         if status := self.refuses.get(request):
@@ -73,6 +77,15 @@ class FakeKubernetes:
                 return self._log(name.removesuffix("/log"), query)
             case "/api/v1", "GET", "pods" if not name:
                 return 200, {"kind": "PodList", "items": self._selected(query)}
+            case "/api/v1", "GET", "resourcequotas":
+                return 200, {"kind": "ResourceQuotaList", "items": self.quotas}
+            case "/api/v1/nodes", "GET", _:
+                return 200, {"kind": "NodeList", "items": self.nodes}
+            case "/apis/kueue.x-k8s.io/v1beta2", "GET", "localqueues" if name in self.queues:
+                return 200, self.queues[name]
+            case "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "POST", _:
+                asked = body["spec"]["resourceAttributes"]
+                return 201, {**body, "status": {"allowed": f"{asked['verb']} {asked['resource']}" not in self.forbidden}}
             case "/openapi/v3/apis/trainer.kubeflow.org/v1alpha1", "GET", "" if self.trainer:
                 return 200, openapi(self.trainer)
             case "/apis/batch/v1", "POST", "jobs":

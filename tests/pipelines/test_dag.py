@@ -61,7 +61,7 @@ def test_on_a_cluster_tasks_get_pinned_images_sizes_and_names_of_secrets(cluster
     executors = document["deploymentSpec"]["executors"]
     images = {label: executor["container"]["image"] for label, executor in executors.items()}
     assert {label for label, image in images.items() if image == GPU} == {
-        label for label in images if label.startswith(("exec-train-", "exec-score-"))
+        label for label in images if label.startswith(("exec-train-", "exec-score-", "exec-preflight"))
     }
     assert set(images.values()) == {CPU, GPU}
     teacher = executors["exec-train-teacher"]["container"]["resources"]
@@ -120,7 +120,7 @@ def test_on_a_cluster_the_salt_must_be_there_and_mlflow_may_be(cluster_documents
 
 
 def test_every_room_has_a_place(laptop):
-    assert {name.replace("_", "-") for name in recipe.SECTIONS.values()} == set(PLACES)
+    assert {name.replace("_", "-") for name in recipe.SECTIONS.values()} | {"preflight"} == set(PLACES)
 
 
 @pytest.mark.parametrize(

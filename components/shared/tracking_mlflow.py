@@ -22,6 +22,7 @@ from components.shared.errors import TemporaryError
 
 EXPERIMENT = "relevance-distillery"
 RUN_TAG = "kfp.pipeline_run_id"  # the tag of kfp's own MLflow plugin, so that its parent run is found
+PLUGIN_TAG = "kfp.pipeline_id"  # on a parent run that the plugin opened, and will close
 SECTION_TAG = "relevance.section"
 PARENT_TAG = "mlflow.parentRunId"
 MAX_PARAM_CHARS = 6000
@@ -290,7 +291,8 @@ class Sender:
                 found = self._roots(client, wanted)
                 for extra in found[1:]:
                     self._call(client.delete_run, extra.info.run_id)
-            self._parent = _Run(found[0].info.run_id, ours=True, params=set(found[0].data.params), status=found[0].info.status)
+            ours = PLUGIN_TAG not in found[0].data.tags
+            self._parent = _Run(found[0].info.run_id, ours=ours, params=set(found[0].data.params), status=found[0].info.status)
         return self._parent
 
     def _roots(self, client: Any, wanted: str) -> list[Any]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ir_measures import nDCG
 from night import Night, overrides_of
+from notebook_cells import run_notebook
 
 from components.shared import spools, storage
 from components.shared.card import read_card
@@ -150,6 +151,53 @@ def test_the_second_night_reuses_everything_that_knows_nothing_of_the_new_champi
     assert children["teacher"].data.params == runs_of(client, first)[1]["teacher"].data.params
     known = runs_of(client, first)[0].data.metrics
     assert {name: value for name, value in parent.data.metrics.items() if name in known} == pytest.approx(known)
+
+
+def test_the_notebook_of_events_and_judgments_shows_the_runs_own_counts(workspace, second):
+    shown = run_notebook("01", workspace=str(workspace))
+    report = shown["run"].report("logs")
+    assert (shown["run"].run_id, shown["fates"].sum(), shown["fates"]["kept"]) == (second.run_id, report.read, report.kept)
+    assert shown["per_day"].to_numpy().sum() == report.kept
+    assert list(shown["funnel"]) == sorted(shown["funnel"], reverse=True)
+    assert shown["grades"].to_numpy().sum() == NUM_QUERIES * JUDGMENTS_PER_QUERY
+    assert (shown["lost"]["events"].is_monotonic_increasing, shown["lost"]["events"].iloc[0]) == (True, 0)
+    assert shown["num_figures"] == 7
+
+
+def test_the_notebook_of_neighbors_shows_the_list_of_the_query_that_was_picked(workspace, second):
+    lists = run_notebook("02", workspace=str(workspace))["lists"]
+    picked = lists["key"].iloc[-1]
+    shown = run_notebook("02", workspace=str(workspace), query=picked)
+    wanted = lists[lists["key"] == picked].sort_values("rank")
+    assert shown["found"]["text"].tolist() == wanted["text"].tolist()
+    assert (shown["found"]["lower_bound"] <= shown["found"]["rate"]).all()
+    assert shown["num_figures"] == 2
+
+
+def test_the_notebook_of_teacher_and_students_agrees_with_the_evaluation(workspace, first, second):
+    shown = run_notebook("03", workspace=str(workspace), student="cross_encoder")
+    judged = set(zip(*(first.rankings()["teacher"][key].to_pylist() for key in ("query_id", "item_id")), strict=True))
+    assert len(shown["scored"]) == len(judged & set(zip(shown["scored"]["query_id"], shown["scored"]["item_id"], strict=True)))
+    assert shown["bins"].counts.sum() == len(shown["scored"])
+    assert shown["labelled"].groupby("source").size().sum() == len(shown["targets"])
+    assert shown["agreement"]["spearman"].between(-1, 1).sum() > 10
+    assert set(shown["gaps"].columns) >= {"teacher", "cross_encoder", "gap"}
+
+
+def test_the_notebook_of_runs_shows_every_finished_night_and_its_champion(store, first, second, monkeypatch):
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)  # MLflow's own setter below leaves none
+    shown = run_notebook("04", tracking_uri=store)
+    mlflow.set_tracking_uri(None)
+    assert shown["nights"]["tags.mlflow.runName"].tolist()[:2] == [first.run_id, second.run_id]
+    ours = outcome.headline(first.tracking)["bi_encoder.ndcg@10"]
+    assert shown["nights"]["metrics.bi_encoder.ndcg_at_10"].iloc[0] == pytest.approx(ours)
+    decision = storage.read_json(first.address("promote-model", "promotion"))
+    assert shown["history"]["promotion"].iloc[0] == decision["outcome"]
+    assert shown["seconds"].loc[shown["nights"]["run_id"].iloc[0], "teacher"] > 0
+    assert set(shown["last"].loc["params.teacher.num_epochs"]) == {"1"}
+    assert (len(shown["changed"]), shown["num_figures"]) == (0, 2)
 
 
 def test_a_users_mistake_inside_a_task_is_told_in_the_last_line_with_exit_code_2(workspace, second, client):

@@ -13,8 +13,9 @@ from components.annotate_pairs.config import AnnotatorConfig
 from components.shared.aspects import Chain, MalformedChainError, Step, parse_chain
 from components.shared.endpoint import ChatClient, Endpoint, quoted
 from components.shared.errors import InputError
-from components.shared.models.inputs import model_texts, rows_of
+from components.shared.models.inputs import model_texts
 from components.shared.rule_annotator import NAME, RuleAnnotator
+from components.shared.tables import rows_of
 from components.shared.text import ANNOTATE, query_text, teacher_item
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("query_id", "item_id", "aspect", "verdict", "query_span", "item_span")])

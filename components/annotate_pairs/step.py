@@ -12,10 +12,9 @@ from components.annotate_pairs.annotators import Annotator, Shop, open_annotator
 from components.annotate_pairs.config import AnnotatePairsConfig
 from components.shared import tables
 from components.shared.errors import InputError
-from components.shared.models.inputs import rows_of
 from components.shared.report import Report
 from components.shared.schema import ASPECTS
-from components.shared.tables import Manifest, read_table
+from components.shared.tables import Manifest, read_table, rows_of
 from components.shared.tracking import Tracker
 
 

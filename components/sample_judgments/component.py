@@ -3,7 +3,7 @@
 from typing import Optional
 
 from kfp import dsl
-from kfp.dsl import Dataset, Input, Markdown, Output
+from kfp.dsl import Dataset, Input, Markdown, Model, Output
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False, packages_to_install=[])
@@ -12,12 +12,14 @@ def sample_judgments(
     section: str,
     workspace: str,
     run_id: str,
-    soft_targets: Input[Dataset],
     queries: Input[Dataset],
     items: Input[Dataset],
     sheet: Output[Dataset],
     summary: Output[Markdown],
-    judgments: Optional[Input[Dataset]] = None,  # noqa: UP045  kfp reads only this spelling
+    soft_targets: Optional[Input[Dataset]] = None,  # noqa: UP045  kfp reads only this spelling
+    rankings: Optional[Input[Dataset]] = None,  # noqa: UP045
+    model: Optional[Input[Model]] = None,  # noqa: UP045
+    judgments: Optional[Input[Dataset]] = None,  # noqa: UP045
 ):
     """Choose the pairs that people should judge next.
 
@@ -26,17 +28,19 @@ def sample_judgments(
         section: name of the section, below which the sheet lies.
         workspace: URI under which outputs are kept.
         run_id: the pipeline run that tracking belongs to.
-        soft_targets: the teacher's scores with entropy and disagreement.
         queries: table `queries`.
         items: table `items`.
         sheet: the CSV file.
         summary: how many pairs there are to choose from.
+        soft_targets: the teacher's scores with entropy and disagreement.
+        rankings: in their place, a student's scores.
+        model: that student, with calibration.
         judgments: graded pairs, which are left out.
     """
     from components.sample_judgments.config import SampleJudgmentsConfig
     from components.shared.handover import perform
 
-    given = {"soft_targets": soft_targets, "queries": queries, "items": items, "judgments": judgments}
+    given = {"soft_targets": soft_targets, "rankings": rankings, "model": model, "queries": queries, "items": items, "judgments": judgments}
     perform(
         "components.sample_judgments.step",
         SampleJudgmentsConfig,

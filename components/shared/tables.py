@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.shared import storage
@@ -137,3 +138,16 @@ def scan_table(uri: str, name: str, columns: Sequence[str] | None = None, batch_
     for batch in dataset(uri, name).to_batches(columns=list(columns) if columns else None, batch_size=batch_rows):
         if batch.num_rows:
             yield pa.Table.from_batches([batch])
+
+
+def rows_of(table: pa.Table, key: str, wanted: Any, *, where: str) -> pa.Table:
+    """The rows of `table` whose `key` equals each of `wanted` [n], in that order.
+
+    Raises:
+        InputError: when some are absent, with their number and the first.
+    """
+    index = pc.index_in(wanted, value_set=table[key].combine_chunks())
+    if index.null_count:
+        missing = wanted.filter(pc.is_null(index))
+        raise InputError(f"{where}: {len(missing)} values of '{key}' are not in the {key.removesuffix('_id')} table, first '{missing[0]}'")
+    return table.take(index)

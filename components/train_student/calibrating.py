@@ -14,8 +14,9 @@ from components.shared.cross_fitting import cross_fitted
 from components.shared.errors import InputError
 from components.shared.figures import calibration_plot
 from components.shared.models import folder
-from components.shared.models.inputs import model_texts, rows_of
+from components.shared.models.inputs import model_texts
 from components.shared.models.scoring import Scorer
+from components.shared.tables import rows_of
 from components.shared.tracking import Tracker
 from components.train_student.config import TrainStudentConfig
 from components.train_student.targets import Lessons

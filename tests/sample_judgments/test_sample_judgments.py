@@ -235,3 +235,54 @@ def test_through_kfp_and_the_command_line(scored, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "cli.csv").read_bytes() == Path(sheet.metadata["uri"].removeprefix("file://")).read_bytes()
+
+
+def write_student(place: Path, calibration: dict) -> str:
+    place.mkdir()
+    (place / "relevance.json").write_text(json.dumps({"kind": "cross_encoder", "max_tokens": 32, "calibration": calibration}))
+    return str(place)
+
+
+LINE = {"scores": [0.0, 1.0], "gains": [0.0, 1.0]}
+HALF = {"scores": [0.0, 1.0], "gains": [0.0, 0.5]}
+
+
+@pytest.fixture
+def ranked(scored: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """A student's scores; q2 is of a segment whose scores are worth half, and the most frequent query."""
+    scores = {
+        ("q1", "i1"): 0.1,
+        ("q1", "i3"): 0.45,
+        ("q1", "i4"): 0.6,
+        ("q1", "=2"): 0.9,
+        ("q2", "i1"): 0.9,
+        ("q2", "i3"): 0.5,
+        ("q3", "i1"): 0.5,
+    }
+    rows = [{"query_id": query, "item_id": item, "score": score, "rank": 1, "system": "s"} for (query, item), score in scores.items()]
+    queries = [
+        {"query_id": one, "query_text": text, "query": text, "frequency": frequency, "segment": segment}
+        for (one, text), frequency, segment in zip(QUERIES.items(), (5, 9, 1), ("head", "tail", "head"), strict=True)
+    ]
+    bounds = {"maps": {"": LINE, "tail": HALF}, "hide_below": 0.3, "sure_above": 0.8, "error": 0.05}
+    places = {"rankings": write(tmp_path / "rankings", "rankings", rows), "model": write_student(tmp_path / "student", bounds)}
+    return {**places, "queries": write(tmp_path / "queries2", "queries", queries), "items": scored["items"]}
+
+
+def test_people_look_at_what_the_student_can_neither_hide_nor_call_sure(ranked, tmp_path):
+    sheet = tmp_path / "sheet.csv"
+    report = run(SampleJudgmentsConfig(), **ranked, sheet=str(sheet), tracker=NullTracker())
+    # hidden: q1 i1 (.1) and q2 i3 (.5 is worth .25); sure: q1 =2 (.9); q2 first, then of q1 what is nearest to .3
+    assert pairs_of(sheet) == [("q2", "i1"), ("q1", "i3"), ("q1", "i4"), ("q3", "i1")]
+    assert [float(row["expected_gain"]) for row in rows_of(sheet)] == pytest.approx([0.45, 0.45, 0.6, 0.5], abs=1e-4)
+    assert (report.read, report.kept, report.dropped["decided"]) == (7, 4, 3)
+
+
+def test_a_student_without_calibration_is_refused(ranked, tmp_path):
+    given = {**ranked, "sheet": str(tmp_path / "sheet.csv"), "tracker": NullTracker()}
+    with pytest.raises(InputError, match=r"has no calibration.*train with calibration: isotonic"):
+        run(SampleJudgmentsConfig(), **{**given, "model": write_student(tmp_path / "bare", {})})
+    with pytest.raises(InputError, match=r"there is no relevance\.json"):
+        run(SampleJudgmentsConfig(), **{**given, "model": str(tmp_path / "nowhere")})
+    with pytest.raises(InputError, match="either soft_targets"):
+        run(SampleJudgmentsConfig(), **given, soft_targets=ranked["rankings"])

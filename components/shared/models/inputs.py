@@ -1,7 +1,5 @@
 """From tables to the two texts that a model reads, the same way for training and scoring."""
 
-from typing import Any
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -9,19 +7,7 @@ from components.shared import text
 from components.shared.errors import InputError
 from components.shared.models.folder import ModelSpec
 from components.shared.neighbors import attach_neighbors, attach_second_order
-
-
-def rows_of(table: pa.Table, key: str, wanted: Any, *, where: str) -> pa.Table:
-    """The rows of `table` whose `key` equals each of `wanted` [n], in that order.
-
-    Raises:
-        InputError: when some are absent, with their number and the first.
-    """
-    index = pc.index_in(wanted, value_set=table[key].combine_chunks())
-    if index.null_count:
-        missing = wanted.filter(pc.is_null(index))
-        raise InputError(f"{where}: {len(missing)} values of '{key}' are not in the {key.removesuffix('_id')} table, first '{missing[0]}'")
-    return table.take(index)
+from components.shared.tables import rows_of
 
 
 def model_texts(

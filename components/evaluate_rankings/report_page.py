@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from markupsafe import Markup
 
-from components.evaluate_rankings import figures
+from components.evaluate_rankings import figures, robustness
 from components.evaluate_rankings.config import EvaluateRankingsConfig
 from components.shared import text
 
@@ -32,12 +32,15 @@ def render(
 
 
 def draw(result: dict[str, Any]) -> dict[str, str]:
-    """Name -> SVG of the headline metric: `differences`, and one for each kind of slice."""
+    """Name -> SVG: of the headline metric `differences` and one for each kind of slice; of edited pairs one for each measure."""
     headline = result["metrics"][0]
     differences = [row for row in result["differences"] if row["metric"] == headline]
     drawn = {"differences": figures.forest_plot(differences, headline)} if differences else {}
     for name in dict.fromkeys(row["slice"] for row in result["slices"]):
         drawn[name] = figures.slice_bars([row for row in result["slices"] if row["slice"] == name], headline, name)
+    for measure in robustness.DRAWN:
+        if rows := robustness.plot_rows(result["robustness"], measure):
+            drawn[f"{robustness.PLOTS}{measure}"] = figures.slice_bars(rows, measure.replace("_", " "), measure)
     return drawn
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.evaluate_rankings import comparison, report_page, sources
+from components.evaluate_rankings import comparison, report_page, robustness, sources
 from components.evaluate_rankings.config import EvaluateRankingsConfig
 from components.shared import metrics, storage, tables
 from components.shared.card import DatasetCard, read_card
@@ -39,24 +39,31 @@ def run(
     graded, scale = sources.read_judgments(judgments, config.splits, described)
     texts = (tables.read_table(queries, "queries") if queries else None, tables.read_table(items, "items") if items else None)
     given, notes = sources.read_rankings([uri.strip() for uri in rankings.split(",") if uri.strip()])
+    given, edited = robustness.split_rankings(given)
     if config.positive_grade is not None and config.positive_grade >= len(scale.gains):
         raise InputError(
             f"section 'evaluation': key 'positive_grade' = {config.positive_grade}; the highest grade is {len(scale.gains) - 1}"
         )
     if config.lexical_baseline and texts[0] is not None and texts[1] is not None:
         given = _with_lexical(given, graded, texts[0], texts[1])
-    kept = given.filter(pc.is_in(given["query_id"], value_set=pc.unique(graded["query_id"])))
+    read, evaluated = len(given) + len(edited), pc.unique(graded["query_id"])
+    kept, edited = (one.filter(pc.is_in(one["query_id"], value_set=evaluated)) for one in (given, edited))
     finite = comparison.finite_systems(kept)
     comparison.require_systems(kept, finite)
     logger.info("evaluating %d rows of %d systems", kept.num_rows, len(pc.unique(kept["system"])))
     values = metrics.per_query(graded, finite, gains=scale.gains, cutoff=config.cutoff, positive_grade=config.positive_grade)
     result = _result(config, graded, scale, kept, values, texts[0], described, notes)
+    result["robustness"] = robustness.measure_robustness(edited, finite, graded, scale.gains, _positive_grade(config, scale), config)
     plots = report_page.draw(result)
     page = _page(config, result, plots, values, finite, graded, scale, texts)
     _write(evaluation, result, values, {PAGE: page} | {f"plots/{name}.svg": svg for name, svg in plots.items()})
     for name in plots:
         tracker.artifact(storage.join(evaluation, "plots", f"{name}.svg"), "evaluation")
-    return _report(config, tracker, evaluation, result, given.num_rows, kept.num_rows)
+    return _report(config, tracker, evaluation, result, read, len(kept) + len(edited))
+
+
+def _positive_grade(config: EvaluateRankingsConfig, scale: sources.Scale) -> int:
+    return len(scale.gains) - 1 if config.positive_grade is None else config.positive_grade
 
 
 def _with_lexical(given: pa.Table, graded: pa.Table, queries: pa.Table, items: pa.Table) -> pa.Table:
@@ -75,7 +82,6 @@ def _result(
     card: DatasetCard | None,
     notes: dict[str, str],
 ) -> dict[str, Any]:
-    positive = len(scale.gains) - 1 if config.positive_grade is None else config.positive_grade
     names = metrics.metric_names(config.cutoff)
     return {
         "data": {
@@ -85,7 +91,7 @@ def _result(
             "splits": config.splits,
             "num_queries": pc.count_distinct(graded["query_id"]).as_py(),
             "num_judgments": graded.num_rows,
-            "positive": scale.labels[positive],
+            "positive": scale.labels[_positive_grade(config, scale)],
         },
         "gains": scale.describe(),
         "metrics": names,
@@ -131,6 +137,7 @@ def _report(config: EvaluateRankingsConfig, tracker: Tracker, evaluation: str, r
             headline |= {name: one["mean"], f"{name}.low": one["low"], f"{name}.high": one["high"]}
     tracker.headline(headline)
     tracker.metrics({f"{row['system']}-{row['against']}.{row['metric']}": row["mean"] for row in result["differences"]})
+    tracker.metrics(robustness.logged(result["robustness"]))
     tracker.artifact(storage.join(evaluation, PAGE), "evaluation")
     tracker.artifact(storage.join(evaluation, METRICS), "evaluation")
     sick = {f"scores of {system}": "; ".join(reasons) for system, reasons in result["health"].items() if reasons}

@@ -20,6 +20,14 @@ class ScorePairsConfig(StepConfig):
     splits: list[Literal["train", "dev", "test"]] = Field(
         list(DEFAULT_SPLITS), min_length=1, description="Splits to score where `pairs` is a judgments table."
     )
+    edits: list[
+        Literal[
+            "typo", "word_swap", "dropped_word", "converted_unit", "keyword_stuffing", "instruction_injection",
+            "attribute", "number", "unit", "negation", "accessory_for",
+        ]
+    ] = Field(
+        [], description="Edits that every pair of rankings is scored with once more each, for the report on robustness (`shared/edits.py`)."
+    )  # fmt: skip
     num_shards: int = Field(
         16, ge=1, le=100_000, description="Shards, cut by query, where the pairs bring none; a kill costs one shard of work."
     )
@@ -97,6 +105,8 @@ class ScorePairsConfig(StepConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.edits and self.output != "rankings":
+            raise ValueError(f"key 'edits' goes with output rankings, which evaluate_rankings reports on; output is {self.output}")
         if self.engine == "endpoint" and self.drift_pairs:
             raise ValueError(f"key 'drift_pairs' = {self.drift_pairs}: a grader that is asked over HTTP has no reference here; set 0")
         if self.budget and not self.device_hour_price and self.engine != "endpoint":

@@ -1,6 +1,7 @@
 """One shard's rows: texts, model, soft targets or rankings."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,9 +12,11 @@ from components.score_pairs.config import ScorePairsConfig
 from components.score_pairs.engines import open_scorer
 from components.score_pairs.work import Work, read_work
 from components.shared import tables
+from components.shared.edits import Values, edit_pairs, edited_system
 from components.shared.errors import InputError
 from components.shared.models.inputs import model_texts
 from components.shared.models.scoring import STUDENT_GAINS
+from components.shared.models.inputs import model_texts, rows_of, texts_of_rows
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class ShardScorer:
             torch.set_num_threads(config.num_threads)
         self.config, self.places = config, places
         self.work = work or read_work(config, places.pairs, places.queries, places.items)
+        self.values = Values.of(self.work.items, self.work.queries) if config.edits else Values({}, {})
         self.neighbors = tables.read_table(places.neighbors, "neighbors") if places.neighbors else None
         self.scorer = open_scorer(config, places.model)
         self.spec = self.scorer.spec if places.neighbors else replace(self.scorer.spec, num_neighbors=0)
@@ -48,13 +52,29 @@ class ShardScorer:
         pairs = self.work.shard(shard)
         left, right = model_texts(self.spec, pairs, self.work.queries, self.work.items, self.neighbors)
         if self.config.output != "soft_targets":
-            scores = self.scorer.scores(left, right)
-            self._refuse_not_finite(pairs, scores)
-            return ranking_rows(pairs, scores, self.config.system)
+            return pa.concat_tables([self._ranked(pairs, left, right, self.config.system), *self._ranked_when_edited(pairs)])
         probabilities = self.scorer.probabilities(left, right)
         scores = probabilities.astype(np.float64) @ np.asarray(self.scorer.spec.gains or STUDENT_GAINS)
         self._refuse_not_finite(pairs, scores)
         return soft_target_rows(pairs, probabilities, scores, text_digests(left, right), self.scorer.digest, self.scorer.engine)
+
+    def _ranked(self, pairs: pa.Table, left: list[str], right: list[str], system: str) -> pa.Table:
+        scores = self.scorer.scores(left, right)
+        self._refuse_not_finite(pairs, scores)
+        return ranking_rows(pairs, scores, system)
+
+    def _ranked_when_edited(self, pairs: pa.Table) -> Iterator[pa.Table]:
+        """The pairs that each configured edit applies to, under names that say so."""
+        if not self.config.edits:
+            return
+        queries, items = (
+            rows_of(table, key, pairs[key], where="pairs") for table, key in ((self.work.queries, "query_id"), (self.work.items, "item_id"))
+        )
+        for kind in self.config.edits:
+            edited = edit_pairs(kind, queries, items, self.values)
+            own = pairs.take(edited.rows)
+            texts = texts_of_rows(self.spec, own, edited.queries, edited.items, self.neighbors)
+            yield self._ranked(own, *texts, edited_system(self.config.system, kind))
 
     def _refuse_not_finite(self, pairs: pa.Table, scores: np.ndarray) -> None:
         wrong = np.flatnonzero(~np.isfinite(scores))

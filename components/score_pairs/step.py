@@ -20,6 +20,7 @@ from components.score_pairs.trec import refuse_white_space, write_trec_run
 from components.score_pairs.work import Work, digest_of, read_work
 from components.score_pairs.workers import Job, score_shards
 from components.shared import shards, storage, tables
+from components.shared.edits import EDITED
 from components.shared.errors import InputError
 from components.shared.models import folder
 from components.shared.models.folder import LOGIT_KINDS, ModelSpec
@@ -90,6 +91,7 @@ def run(
         "engine": config.engine,
         "method": config.method,
         "settings": f"{config.system}, {config.precision}, splits {', '.join(sorted(config.splits))}",
+        **({"edits": ", ".join(config.edits)} if config.edits else {}),
         **({"neighbors": digest_of(neighbors)} if neighbors else {}),
         **({"interactions": f"{digest_of(interactions)}, {config.min_impressions} impressions"} if interactions else {}),
     }
@@ -157,7 +159,8 @@ def top_rows(work: Work, plan: shards.ShardPlan) -> dict[str, str]:
     if plan.table != "rankings" or not len(work.pairs):
         return {}
     shown = work.queries.slice(0, SHOWN_QUERIES)
-    rankings = tables.read_table(plan.uri, "rankings", ["query_id", "item_id", "rank", "score"])
+    rankings = tables.read_table(plan.uri, "rankings", ["query_id", "item_id", "rank", "score", "system"])
+    rankings = rankings.filter(pc.invert(pc.match_substring(rankings["system"], EDITED)))
     rankings = rankings.filter(pc.is_in(rankings["query_id"], value_set=shown["query_id"].combine_chunks()))
     rankings = rankings.filter(pc.less_equal(rankings["rank"], SHOWN_ITEMS)).sort_by([("query_id", "ascending"), ("rank", "ascending")])
     titles = clean(work.items["title"].take(pc.index_in(rankings["item_id"], value_set=work.items["item_id"].combine_chunks())))

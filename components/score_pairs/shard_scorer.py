@@ -14,9 +14,9 @@ from components.score_pairs.work import Work, read_work
 from components.shared import tables
 from components.shared.edits import Values, edit_pairs, edited_system
 from components.shared.errors import InputError
-from components.shared.models.inputs import model_texts
+from components.shared.models.inputs import model_texts, texts_of_rows
 from components.shared.models.scoring import STUDENT_GAINS
-from components.shared.models.inputs import model_texts, rows_of, texts_of_rows
+from components.shared.tables import rows_of
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,6 @@ def texts_of_rows(
     spec: ModelSpec, pairs: pa.Table, query_rows: pa.Table, item_rows: pa.Table, neighbors: pa.Table | None
 ) -> tuple[list[str], list[str]]:
     """`model_texts` of pairs whose query and item are given row by row, as they are or edited."""
-    if spec.kind != "teacher":
-        return text.query_text(query_rows["query"]).to_pylist(), text.item_text(item_rows).to_pylist()
     if spec.num_neighbors and neighbors is None:
         raise InputError(f"this {spec.kind} was trained with behavior neighbors; give the neighbors table (--neighbors)")
     if spec.kind != "teacher":

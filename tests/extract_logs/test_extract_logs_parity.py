@@ -199,6 +199,7 @@ def test_duckdb_and_pyspark_publish_the_same_rows_in_the_same_order(spark: Any, 
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(1800)
 @settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(1, 10_000))
 def test_duckdb_and_pyspark_publish_the_same_rows_of_many_logs(spark: Any, tmp_path_factory: pytest.TempPathFactory, seed: int):

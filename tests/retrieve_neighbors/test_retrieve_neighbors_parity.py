@@ -62,6 +62,7 @@ def test_duckdb_and_pyspark_make_the_same_tables(spark: Any):
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(1800)
 @settings(max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(2, 10_000))
 def test_duckdb_and_pyspark_make_the_same_tables_of_many_logs(spark: Any, seed: int):

@@ -4,6 +4,7 @@ Here: run, compile, lint, show, sync, status, plan, estimate. On a Kubeflow: sub
 """
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -74,6 +75,9 @@ def _placing(profile: str, workspace: str) -> argparse.ArgumentParser:
     placed.add_argument("--cpu-image", default="", metavar="REF", help="image of CPU tasks, with digest (default: $RELEVANCE_CPU_IMAGE)")
     placed.add_argument("--gpu-image", default="", metavar="REF", help="image of GPU tasks, with digest (default: $RELEVANCE_GPU_IMAGE)")
     placed.add_argument("--gpu-queue", default="", metavar="NAME", help="Kueue's local queue of GPU tasks (default: $RELEVANCE_GPU_QUEUE)")
+    placed.add_argument(
+        "--gpu-nodes", default="", metavar="LABELS", help="labels of their nodes, KEY=VALUE,... (default: $RELEVANCE_GPU_NODES)"
+    )
     return placed
 
 
@@ -81,13 +85,17 @@ def _add_cluster_commands(commands: Any, what: list[argparse.ArgumentParser], da
     there = argparse.ArgumentParser(add_help=False)
     there.add_argument("--namespace", default="", metavar="NAME", help="profile of a multi-user Kubeflow (default: kfp's own choice)")
     there.add_argument("--experiment", default=submit.EXPERIMENT, metavar="NAME", help=f"groups the runs (default: {submit.EXPERIMENT})")
+    account = argparse.ArgumentParser(add_help=False)
+    account.add_argument("--service-account", default="", metavar="NAME", help="what tasks run as (default: $RELEVANCE_SERVICE_ACCOUNT)")
     host = argparse.ArgumentParser(add_help=False)
     host.add_argument("--host", default="", metavar="URL", help=f"address of Kubeflow Pipelines (default: ${HOST_VARIABLE})")
     named = argparse.ArgumentParser(add_help=False)
     named.add_argument("--name", default=schedule.NAME, help=f"name of the schedule (default: {schedule.NAME})")
 
-    commands.add_parser("submit", parents=[*what, day, there, host], help="run the pipeline once on a Kubeflow")
-    nightly = commands.add_parser("schedule", parents=[*what, there, host, named], help="run it regularly; again: change the schedule")
+    commands.add_parser("submit", parents=[*what, day, account, there, host], help="run the pipeline once on a Kubeflow")
+    nightly = commands.add_parser(
+        "schedule", parents=[*what, account, there, host, named], help="run it regularly; again: change the schedule"
+    )
     nightly.add_argument("--cron", default="30 2 * * *", help="minute hour day month weekday; once a day or less (default: '30 2 * * *')")
     nightly.add_argument("--time-zone", default="UTC", metavar="ZONE", help="where --cron is meant, such as Europe/Berlin (default: UTC)")
     nightly.add_argument(
@@ -97,7 +105,9 @@ def _add_cluster_commands(commands: Any, what: list[argparse.ArgumentParser], da
         help="CRON_SCHEDULE_TIMEZONE of Kubeflow's controller (default: UTC)",
     )
     commands.add_parser("unschedule", parents=[there, host, named], help="remove the schedule; its runs stay")
-    past = commands.add_parser("backfill", parents=[*what, there, host], help="one run per day that the workspace has no finished run for")
+    past = commands.add_parser(
+        "backfill", parents=[*what, account, there, host], help="one run per day that the workspace has no finished run for"
+    )
     past.add_argument("--from", dest="first", required=True, metavar="YYYY-MM-DD", help="first date")
     past.add_argument("--to", dest="last", required=True, metavar="YYYY-MM-DD", help="last date")
     past.add_argument("--list", action="store_true", help="only say which days the workspace has a finished run for; asks no Kubeflow")
@@ -134,7 +144,12 @@ def _images(given: argparse.Namespace) -> Images | None:
     environment = images_of_environment()
     if given.profile != "cluster":
         return None
-    return Images(given.cpu_image or environment.cpu, given.gpu_image or environment.gpu, given.gpu_queue or environment.queue)
+    return Images(
+        given.cpu_image or environment.cpu,
+        given.gpu_image or environment.gpu,
+        given.gpu_queue or environment.queue,
+        given.gpu_nodes or environment.nodes,
+    )
 
 
 def _lint(given: argparse.Namespace) -> int:
@@ -188,6 +203,7 @@ def _prepare(given: argparse.Namespace, folder: str) -> package.Package:
         workspace=given.workspace,
         profile=given.profile,
         images=_images(given),
+        service_account=given.service_account or os.environ.get("RELEVANCE_SERVICE_ACCOUNT", ""),
     )
     return package.prepare(request, Path(folder))
 

@@ -30,7 +30,7 @@ def lint(document: Document) -> list[str]:
         dag = component["dag"]
         for name, task in dag.get("tasks", {}).items():
             where = f"{place}, task '{name}'"
-            checks = (_references, _caching, _iterator, _condition, _sub_dag)
+            checks = (_references, _caching, _constants, _iterator, _condition, _sub_dag)
             found += [f"{where}: {problem}" for check in checks for problem in check(document, dag, task)]
         found += [f"{place}: {problem}" for problem in (*_selectors(dag), *_cycles(dag))]
     return found
@@ -125,6 +125,13 @@ def _caching(document: Document, dag: Document, task: Document) -> Iterator[str]
     del document, dag
     if task.get("cachingOptions", {}).get("enableCache"):
         yield "kfp caching is on; its key does not see the code in the image, so switch it off in placement.py"
+
+
+def _constants(document: Document, dag: Document, task: Document) -> Iterator[str]:
+    del document, dag
+    for name, source in _inputs(task, "parameters").items():
+        for path, value in _leaves(source.get("runtimeValue", {}).get("constant"), name):
+            yield from _secret(f"parameter '{path}'", path, value)
 
 
 def _iterator(document: Document, dag: Document, task: Document) -> Iterator[str]:

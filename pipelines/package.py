@@ -28,6 +28,7 @@ class Request:
     workspace: str = ""
     profile: str = "cluster"
     images: Images | None = None
+    service_account: str = ""
 
     @property
     def name(self) -> str:
@@ -43,6 +44,7 @@ class Package:
     version: str
     description: str
     arguments: dict[str, Any]
+    service_account: str = ""
 
 
 def prepare(request: Request, folder: Path) -> Package:
@@ -64,7 +66,12 @@ def prepare(request: Request, folder: Path) -> Package:
     commit, dirty, _ = revision.partition("-dirty")
     about = f"git {revision}, content sha256:{digest}, code {run_local.code_digest()}, recipe {request.name}, profile {request.profile}"
     return Package(
-        file=file, name=request.name, version=f"{commit[:12]}{dirty}-{digest[:16]}", description=about, arguments=defaults | {"date": day}
+        file=file,
+        name=request.name,
+        version=f"{commit[:12]}{dirty}-{digest[:16]}",
+        description=about,
+        arguments=defaults | {"date": day},
+        service_account=request.service_account,
     )
 
 

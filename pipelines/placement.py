@@ -5,13 +5,15 @@ into its environment.
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kfp import dsl, kubernetes
 
 from components.shared.errors import InputError
+from components.shared.launch import SCRATCH_VOLUME
 
 PROFILES = ("laptop", "cluster")
 MLFLOW_CONFIG_MAP = "mlflow"
@@ -21,6 +23,9 @@ CLIENT_SALT_SECRET = "log-client-salt"
 LAST_STEP = "promote-model"
 PREFLIGHT = "preflight"
 ACCELERATOR = "nvidia.com/gpu"
+USER = 10001  # of the images
+SCRATCH = "/scratch"
+NODE_LABEL = re.compile(r"([\w.\-]+/)?[\w.\-]+=[\w.\-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +37,7 @@ class Place:
     gpus: int = 0
     starts_gpus: bool = False  # pods with GPUs are made like this one, which has none
     shared_memory: str = ""
+    scratch: str = "20Gi"  # local disk; a task that writes more is evicted, instead of taking its node down
     timeout_s: int = 3600
     num_retries: int = 2
 
@@ -40,17 +46,17 @@ class Place:
         return bool(self.gpus or self.starts_gpus)
 
 
-GPU = Place(cpu="8", memory="64Gi", gpus=1, shared_memory="16Gi", timeout_s=12 * 3600)
+GPU = Place(cpu="8", memory="64Gi", gpus=1, shared_memory="16Gi", scratch="100Gi", timeout_s=12 * 3600)
 TEACHER = "train-teacher"
 TRAINJOB = Place(memory="16Gi", starts_gpus=True, shared_memory="64Gi", timeout_s=48 * 3600)  # it waits in Kueue's queue too
 PLACES: dict[str, Place] = {
     PREFLIGHT: Place(cpu="1", memory="4Gi", timeout_s=900),
     "simulate-shop": Place(cpu="1", memory="2Gi"),
     "import-dataset": Place(),
-    "extract-logs": Place(cpu="8", memory="32Gi"),
-    "retrieve-neighbors": Place(cpu="8", memory="32Gi"),
-    "prepare-encoder": Place(memory="32Gi"),
-    TEACHER: Place(cpu="32", memory="256Gi", gpus=8, shared_memory="64Gi", timeout_s=24 * 3600),
+    "extract-logs": Place(cpu="8", memory="32Gi", scratch="200Gi"),
+    "retrieve-neighbors": Place(cpu="8", memory="32Gi", scratch="200Gi"),
+    "prepare-encoder": Place(memory="32Gi", scratch="100Gi"),
+    TEACHER: Place(cpu="32", memory="256Gi", gpus=8, shared_memory="64Gi", scratch="500Gi", timeout_s=24 * 3600),
     "build-pool": Place(cpu="4", memory="32Gi"),
     "score-pairs": GPU,
     "train-student": GPU,
@@ -63,19 +69,27 @@ PLACES: dict[str, Place] = {
 class Images:
     """Image references by kind of task, pinned by digest, because the same tag may hold other code tomorrow.
 
-    `queue` is Kueue's local queue that pods with GPUs wait in; empty: they start at once.
+    And where those with GPUs find their nodes: `queue` is Kueue's local queue that their pods wait in (empty: they start at once),
+    `nodes` the labels of their nodes as `key=value,key=value` (empty: any node with a GPU).
     """
 
     cpu: str
     gpu: str
     queue: str = ""
+    nodes: str = ""
 
     def check(self) -> "Images":
-        """Raises InputError unless both are pinned by digest."""
+        """Raises InputError unless both are pinned by digest, and labels of nodes are labels."""
+        for label in self.labels():
+            if not NODE_LABEL.fullmatch(label):
+                raise InputError(f"'{label}' is no label of a node; give --gpu-nodes KEY=VALUE,KEY=VALUE")
         for kind, image in (("cpu", self.cpu), ("gpu", self.gpu)):
             if "@sha256:" not in image:
                 raise InputError(f"{kind} image '{image}' is not pinned; give --{kind}-image REPOSITORY@sha256:DIGEST")
         return self
+
+    def labels(self) -> list[str]:
+        return [one for one in self.nodes.split(",") if one]
 
 
 def place(
@@ -101,8 +115,19 @@ def place(
 
 
 def place_of(room: str, settings: Mapping[str, Any]) -> Place:
-    in_pods = settings.get("teacher", {}).get("launcher") == "trainjob"
-    return TRAINJOB if room == TEACHER and in_pods else PLACES[room]
+    """A teacher gets as many GPUs as it has processes, and its share of the machine that eight of them fill."""
+    teacher, full = settings.get("teacher", {}), PLACES[TEACHER]
+    if room != TEACHER:
+        return PLACES[room]
+    if teacher.get("launcher") == "trainjob":
+        return TRAINJOB
+    num_gpus = teacher.get("num_processes", full.gpus)
+    if num_gpus > full.gpus:
+        raise InputError(
+            f"teacher.num_processes = {num_gpus} is more than the {full.gpus} GPUs of a machine; use teacher.launcher=trainjob"
+        )
+    share = {"cpu": str(4 * num_gpus), "memory": f"{32 * num_gpus}Gi"} if num_gpus > 1 else {"cpu": GPU.cpu, "memory": GPU.memory}
+    return replace(full, gpus=num_gpus, **share)
 
 
 def _place_on_cluster(task: dsl.PipelineTask, wanted: Place, images: Images, tags: Mapping[str, str]) -> None:
@@ -115,26 +140,37 @@ def _place_on_cluster(task: dsl.PipelineTask, wanted: Place, images: Images, tag
     task.set_retry(num_retries=wanted.num_retries, backoff_duration="60s", backoff_factor=2, backoff_max_duration="600s")
     kubernetes.set_timeout(task, wanted.timeout_s)
     kubernetes.set_image_pull_policy(task, "IfNotPresent")
-    if wanted.gpus:
-        task.set_accelerator_type(ACCELERATOR).set_accelerator_limit(wanted.gpus)
-    if wanted.gpus and images.queue:
-        kubernetes.add_pod_label(task, QUEUE_LABEL, images.queue)
+    kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
+    # kfp knows no request for local disk; a volume at least has a limit
+    kubernetes.empty_dir_mount(task, volume_name=SCRATCH_VOLUME, mount_path=SCRATCH, size_limit=wanted.scratch)
     if on_gpus:
-        kubernetes.add_toleration(task, key=ACCELERATOR, operator="Exists", effect="NoSchedule")
-        kubernetes.empty_dir_mount(task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=wanted.shared_memory)
+        _place_on_gpus(task, wanted, images)
     kubernetes.use_config_map_as_env(task, MLFLOW_CONFIG_MAP, {"tracking_uri": "MLFLOW_TRACKING_URI"}, optional=True)
     credentials = {"username": "MLFLOW_TRACKING_USERNAME", "password": "MLFLOW_TRACKING_PASSWORD"}
     kubernetes.use_secret_as_env(task, MLFLOW_SECRET, credentials, optional=True)
     if room == "extract-logs":
         kubernetes.use_secret_as_env(task, CLIENT_SALT_SECRET, {"salt": "LOG_CLIENT_SALT"}, optional=False)
     hub = {} if room == "prepare-encoder" else {"HF_HUB_OFFLINE": "1"}
-    for name, value in {**hub, "TOKENIZERS_PARALLELISM": "false", **tags}.items():
+    for name, value in {**hub, "TOKENIZERS_PARALLELISM": "false", "TMPDIR": SCRATCH, **tags}.items():
         task.set_env_variable(name, value)
     if room == LAST_STEP:
         task.set_env_variable("RELEVANCE_LAST_STEP", "1")
 
 
+def _place_on_gpus(task: dsl.PipelineTask, wanted: Place, images: Images) -> None:
+    """A task that only starts pods with GPUs has their toleration and shared memory, which they copy, and none of the rest."""
+    kubernetes.add_toleration(task, key=ACCELERATOR, operator="Exists", effect="NoSchedule")
+    kubernetes.empty_dir_mount(task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=wanted.shared_memory)
+    if not wanted.gpus:
+        return
+    task.set_accelerator_type(ACCELERATOR).set_accelerator_limit(wanted.gpus)
+    for label in images.labels():
+        kubernetes.add_node_selector(task, *label.split("=", 1))
+    if images.queue:
+        kubernetes.add_pod_label(task, QUEUE_LABEL, images.queue)
+
+
 def images_of_environment() -> Images:
     """Images named by the environment of whoever compiles; empty where unset."""
-    named = (os.environ.get(f"RELEVANCE_{what}", "") for what in ("CPU_IMAGE", "GPU_IMAGE", "GPU_QUEUE"))
+    named = (os.environ.get(f"RELEVANCE_{what}", "") for what in ("CPU_IMAGE", "GPU_IMAGE", "GPU_QUEUE", "GPU_NODES"))
     return Images(*named)

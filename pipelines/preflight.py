@@ -6,7 +6,7 @@ from typing import Any
 from kfp import dsl
 
 from components.preflight.component import preflight
-from pipelines.placement import ACCELERATOR, PLACES, PREFLIGHT, TEACHER, Images, place_of
+from pipelines.placement import ACCELERATOR, PREFLIGHT, TEACHER, Images, place_of
 
 TRAINJOB = {"verb": "create", "group": "trainer.kubeflow.org", "resource": "trainjobs"}
 HELPERS = {"verb": "create", "group": "batch", "resource": "jobs"}
@@ -38,7 +38,7 @@ def need_of(room: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     if room == TEACHER and teacher.get("launcher") == "trainjob":
         gpus, pods = int(teacher.get("resources_per_node", {}).get(ACCELERATOR, 8)), teacher.get("num_nodes", 1)
     else:
-        gpus = PLACES[room].gpus
+        gpus = place_of(room, arguments).gpus
     if room == "score-pairs":
         pods = arguments.get("scoring", {}).get("group_workers", 1)
     return {"task": room, "gpus": gpus, "pods": pods}

@@ -54,6 +54,7 @@ def schedule(server: Kubeflow, package: Package, when: Plan, name: str = NAME, e
         "params": package.arguments | {"date": SCHEDULED_DAY},
         "pipeline_id": pipeline,
         "version_id": version,
+        "service_account": package.service_account or None,
     }
     old = list(_standing(server, name))
     kept = next((one for one in old if _is_as_wanted(one, wanted)), None)
@@ -100,4 +101,8 @@ def _is_as_wanted(one: Any, wanted: dict[str, Any]) -> bool:
     cron = one.trigger.cron_schedule.cron if one.trigger and one.trigger.cron_schedule else ""
     found = (one.mode, cron, int(one.max_concurrency or 0), one.no_catchup, one.experiment_id, one.description, version_of(one)[1])
     keys = ("cron_expression", "max_concurrency", "no_catchup", "experiment_id", "description", "version_id")
+    if (one.service_account or None) != (
+        wanted["service_account"] or one.service_account or None
+    ):  # unnamed: the server's own choice stays
+        return False
     return found == ("ENABLE", *(wanted[key] for key in keys)) and arguments_of(one) == wanted["params"]

@@ -44,7 +44,15 @@ def submit(server: Kubeflow, package: Package, experiment: str = EXPERIMENT) -> 
     """One run, now."""
     pipeline, version = upload(server, package)
     day = package.arguments["date"]
-    return _run(server, server.experiment_id(experiment), f"{package.name} {day or 'last day'}", pipeline, version, package.arguments)
+    return _run(
+        server,
+        server.experiment_id(experiment),
+        f"{package.name} {day or 'last day'}",
+        pipeline,
+        version,
+        package.arguments,
+        package.service_account,
+    )
 
 
 def days_between(first: str, last: str) -> list[str]:
@@ -74,7 +82,7 @@ def backfill(server: Kubeflow, package: Package, days: Sequence[str], experiment
         if there is not None:
             yield Submitted(day=day, run_id=there.run_id, url=server.url(there.run_id), state=there.state or "PENDING")
         else:
-            yield _run(server, place, f"{package.name} {day}", pipeline, version, arguments)
+            yield _run(server, place, f"{package.name} {day}", pipeline, version, arguments, package.service_account)
 
 
 def resume(server: Kubeflow, run_id: str) -> Submitted:

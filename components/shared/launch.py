@@ -26,6 +26,7 @@ POLL_S = 0.5
 GRACE_S = 10.0
 PR_SET_PDEATHSIG = 1
 ERROR_FILE = "error.txt"
+SCRATCH_VOLUME = "scratch"  # for temporary files of a task's pod; copies of the pod have one too
 
 
 def free_port() -> int:

@@ -11,6 +11,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from components.shared.errors import InputError, TemporaryError
+from components.shared.launch import SCRATCH_VOLUME
 
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
@@ -84,10 +85,14 @@ def main_container(pod: dict[str, Any]) -> dict[str, Any]:
 
 
 def shared_memory(pod: dict[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(volumes in memory, where the task's container mounts them); Argo's own volumes are left out."""
-    volumes = [one for one in pod["spec"].get("volumes", []) if one.get("emptyDir", {}).get("medium") == "Memory"]
+    """(volumes in memory and for temporary files, where the task's container mounts them); Argo's own volumes are left out."""
+    volumes = [one for one in pod["spec"].get("volumes", []) if _is_ours(one)]
     names = {one["name"] for one in volumes}
     return volumes, [one for one in main_container(pod).get("volumeMounts", []) if one["name"] in names]
+
+
+def _is_ours(volume: dict[str, Any]) -> bool:
+    return volume.get("emptyDir", {}).get("medium") == "Memory" or volume["name"] == SCRATCH_VOLUME
 
 
 def environment_of(pod: dict[str, Any], without: tuple[str, ...] = ()) -> list[dict[str, Any]]:

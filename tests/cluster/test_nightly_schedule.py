@@ -51,6 +51,14 @@ def test_an_unchanged_schedule_is_left_as_it_is(server, terminal):
     assert server.writes() == []
 
 
+def test_another_account_is_another_schedule_and_none_leaves_the_one_that_stands(server, terminal):
+    terminal.ok("schedule", *NIGHT, "--service-account", "relevance-pipeline")
+    assert "updated" in terminal.ok("schedule", *NIGHT, "--service-account", "other")
+    assert "unchanged" in terminal.ok("schedule", *NIGHT)
+    (made,) = server.stored["recurringruns"]
+    assert made["service_account"] == "other"
+
+
 @pytest.mark.parametrize("change", [{"mode": "DISABLE"}, {"no_catchup": False}, {"max_concurrency": "2"}, {"trigger": {}}])
 def test_what_somebody_changed_by_hand_is_put_right(server, terminal, change):
     terminal.ok("schedule", *NIGHT)

@@ -33,6 +33,14 @@ def test_submit_creates_pipeline_version_and_run_with_our_arguments(server, term
     assert shown.splitlines() == [f"{run['run_id']}: version {tag}", f"{server.host}/#/runs/details/{run['run_id']}"]
 
 
+def test_runs_have_the_account_that_is_named_or_the_servers_own_choice(server, terminal, monkeypatch):
+    terminal.ok("submit", *WHAT)
+    monkeypatch.setenv("RELEVANCE_SERVICE_ACCOUNT", "relevance-pipeline")
+    terminal.ok("submit", *WHAT)
+    terminal.ok("backfill", *WHAT, *DAYS[:2], "--to", "2026-11-01", "--service-account", "other")
+    assert [run.get("service_account") for run in server.stored["runs"]] == [None, "relevance-pipeline", "other"]
+
+
 def test_a_version_carries_revision_digest_images_and_its_recipe_as_defaults_but_no_date(server, terminal):
     terminal.ok("submit", *WHAT, "--date", "2026-11-20")
     (version,) = server.stored["versions"]

@@ -10,7 +10,7 @@ import yaml
 from components.shared.errors import InputError
 from pipelines import ir, recipe
 from pipelines.lint import lint
-from pipelines.placement import PLACES, Images
+from pipelines.placement import PLACES, Images, Place, place_of
 
 GOLDEN = Path(__file__).parent / "golden_edges.txt"
 CPU, GPU = "registry.example/cpu@sha256:" + "a" * 64, "registry.example/gpu@sha256:" + "b" * 64
@@ -68,8 +68,9 @@ def test_on_a_cluster_tasks_get_pinned_images_sizes_and_names_of_secrets(cluster
     assert (teacher["accelerator"]["resourceCount"], teacher["accelerator"]["resourceType"]) == ("8", "nvidia.com/gpu")
     kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     assert {entry["secretName"] for entry in kubernetes["exec-extract-logs"]["secretAsEnv"]} == {"mlflow-credentials", "log-client-salt"}
-    assert kubernetes["exec-train-teacher"]["emptyDirMounts"][0]["mountPath"] == "/dev/shm"
-    assert "emptyDirMounts" not in kubernetes["exec-build-pool"]
+    mounts = {label: [mount["mountPath"] for mount in executor["emptyDirMounts"]] for label, executor in kubernetes.items()}
+    assert mounts["exec-train-teacher"] == ["/scratch", "/dev/shm"]
+    assert mounts["exec-build-pool"] == ["/scratch"]
 
 
 def test_a_task_that_starts_a_trainjob_has_the_image_of_its_pods_and_no_gpu(tmp_path):
@@ -80,7 +81,7 @@ def test_a_task_that_starts_a_trainjob_has_the_image_of_its_pods_and_no_gpu(tmp_
     assert container["image"] == GPU
     assert "accelerator" not in container["resources"]
     placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train-teacher"]
-    assert (placed["emptyDirMounts"][0]["mountPath"], placed["tolerations"][0]["key"]) == (
+    assert (placed["emptyDirMounts"][1]["mountPath"], placed["tolerations"][0]["key"]) == (
         "/dev/shm",
         "nvidia.com/gpu",
     )
@@ -106,7 +107,7 @@ def test_on_a_cluster_tasks_are_retried_with_patience_and_end_in_time(cluster_do
     assert {executor["imagePullPolicy"] for executor in kubernetes.values()} == {"IfNotPresent"}
     tolerating = {label for label, executor in kubernetes.items() if executor.get("tolerations")}
     assert tolerating == {label for label in kubernetes if label.startswith(("exec-train-", "exec-score-"))}
-    assert kubernetes["exec-train-teacher"]["emptyDirMounts"][0]["sizeLimit"] == "64Gi"
+    assert kubernetes["exec-train-teacher"]["emptyDirMounts"][1]["sizeLimit"] == "64Gi"
 
 
 def test_on_a_cluster_the_salt_must_be_there_and_mlflow_may_be(cluster_documents):
@@ -119,6 +120,36 @@ def test_on_a_cluster_the_salt_must_be_there_and_mlflow_may_be(cluster_documents
     assert (address["keyToEnv"], address["optional"]) == ([{"configMapKey": "tracking_uri", "envVar": "MLFLOW_TRACKING_URI"}], True)
 
 
+def test_on_a_cluster_no_task_is_root_and_temporary_files_have_a_limit(cluster_documents):
+    document, platform = cluster_documents
+    kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for label, executor in kubernetes.items():
+        assert executor["securityContext"] == {"runAsUser": "10001", "runAsGroup": "10001", "runAsNonRoot": True}
+        (mount,) = (one for one in executor["emptyDirMounts"] if one["volumeName"] == "scratch")
+        assert (mount["mountPath"], mount.get("medium", "")) == ("/scratch", "")
+        room = label.removeprefix("exec-").rstrip("-0123456789")
+        assert mount["sizeLimit"] == PLACES[room].scratch
+        (given,) = (one["value"] for one in document["deploymentSpec"]["executors"][label]["container"]["env"] if one["name"] == "TMPDIR")
+        assert given == mount["mountPath"]
+
+
+def test_a_teacher_gets_as_many_gpus_as_it_has_processes(tmp_path):
+    for num_processes, wanted in ((1, Place(cpu="8", memory="64Gi")), (4, Place(cpu="16", memory="128Gi")), (8, PLACES["train-teacher"])):
+        found = place_of("train-teacher", {"teacher": {"num_processes": num_processes}})
+        assert (found.gpus, found.cpu, found.memory) == (num_processes, wanted.cpu, wanted.memory)
+    with pytest.raises(InputError, match=r"num_processes = 9 is more than the 8 GPUs of a machine; use teacher\.launcher=trainjob"):
+        place_of("train-teacher", {"teacher": {"num_processes": 9}})
+
+
+def test_tasks_with_gpus_go_to_the_nodes_that_are_named(tmp_path):
+    images = Images(CPU, GPU, nodes="cloud.google.com/gke-accelerator=nvidia-h100-80gb,relevance/pool=gpu-spot")
+    file = ir.compile_pipeline(tmp_path / "p.yaml", {**recipe.load("cluster"), "workspace": "gs://bucket/w"}, "cluster", images)
+    kubernetes = list(yaml.safe_load_all(file.read_text()))[1]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    selected = {label: one["nodeSelector"]["labels"] for label, one in kubernetes.items() if "nodeSelector" in one}
+    assert set(selected) == {label for label in kubernetes if label.startswith(("exec-train-", "exec-score-"))}
+    assert selected["exec-score-pairs"] == {"cloud.google.com/gke-accelerator": "nvidia-h100-80gb", "relevance/pool": "gpu-spot"}
+
+
 def test_every_room_has_a_place(laptop):
     assert {name.replace("_", "-") for name in recipe.SECTIONS.values()} | {"preflight"} == set(PLACES)
 
@@ -129,6 +160,7 @@ def test_every_room_has_a_place(laptop):
         ("cluster", None, "needs images"),
         ("cluster", Images("registry.example/cpu:latest", GPU), "cpu image 'registry.example/cpu:latest' is not pinned; give --cpu-image"),
         ("cluster", Images(CPU, "registry.example/gpu:latest"), "gpu image 'registry.example/gpu:latest' is not pinned; give --gpu-image"),
+        ("cluster", Images(CPU, GPU, nodes="gpu spot"), "'gpu spot' is no label of a node; give --gpu-nodes KEY=VALUE"),
         ("moon", None, "use one of laptop, cluster"),
     ],
 )

@@ -211,6 +211,14 @@ FAULTS = {
     "secret inside a list": (with_default("shop", {"hosts": ["https://me:hunter2@host/x"]}), "'shop.hosts' looks like a secret"),
     "secret by name": (with_variable("MLFLOW_TRACKING_PASSWORD", "x"), "looks like a secret"),
     "secret by value": (with_variable("NOTE", "postgresql://mlflow:hunter2@db/mlflow"), "looks like a secret"),
+    "secret constant": (
+        lambda d: (
+            task(d)["inputs"]
+            .setdefault("parameters", {})
+            .update(hub={"runtimeValue": {"constant": {"hosts": ["https://me:hunter2@host/x"]}}})
+        ),
+        "parameter 'hub.hosts' looks like a secret",
+    ),
     "secret default": (with_default("teacher", {"hub": {"api_key": "x"}}), "'teacher.hub.api_key' looks like a secret"),
 }
 

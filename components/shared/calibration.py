@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
-from sklearn.isotonic import isotonic_regression
 
 NUM_BINS = 10
 MIN_PAIRS = 50  # judged pairs of a segment; with fewer it is mapped as all pairs together
@@ -43,6 +42,9 @@ def isotonic_map(scores: np.ndarray, gains: np.ndarray) -> dict[str, list[float]
 
     Between knots the map is linear, so unlike the step function it rises; a map of one knot says that scores tell nothing.
     """
+    # takes a second, and serving, which applies maps, fits none
+    from sklearn.isotonic import isotonic_regression  # noqa: PLC0415
+
     distinct, number, counts = np.unique(scores, return_inverse=True, return_counts=True)
     levels, block = np.unique(isotonic_regression(np.bincount(number, gains) / counts, sample_weight=counts), return_inverse=True)
     centers = np.bincount(block, distinct * counts) / np.bincount(block, counts)
@@ -109,6 +111,17 @@ class Calibration:
         hidden = gains < (-np.inf if self.hide_below is None else self.hide_below)
         sure = ~hidden & (gains > (np.inf if self.sure_above is None else self.sure_above))
         return {"hidden": hidden, "sure": sure, "uncertain": ~hidden & ~sure}
+
+    def safe_verdicts(self, scores: np.ndarray, segments: np.ndarray) -> dict[str, np.ndarray]:
+        """`verdicts` of scores where a query's segment may be unknown (EVERYWHERE) [rows].
+
+        There an item is hidden, or sure, only where every segment's map says so: the stated error then holds whichever segment it is.
+        """
+        found, unknown = self.verdicts(self.gains(scores, segments)), segments == EVERYWHERE
+        by_segment = [self.verdicts(self.gains(scores[unknown], np.full(unknown.sum(), name, object))) for name in self.maps]
+        for name in ("hidden", "sure"):
+            found[name][unknown] = np.all([one[name] for one in by_segment], axis=0)
+        return {**found, "uncertain": ~found["hidden"] & ~found["sure"]}
 
     def to_json(self) -> dict[str, Any]:
         return vars(self)

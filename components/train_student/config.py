@@ -96,6 +96,16 @@ class TrainStudentConfig(StepConfig):
         0.05, gt=0, lt=1, description="Share of a query's relevant items that may be hidden, and of the others that may pass as sure."
     )
     relevant_gain: float = Field(0.5, gt=0, le=1, description="Judged gain from which an item counts as relevant for the two bounds.")
+    export: list[Literal["onnx", "onnx_int8"]] = Field(
+        [],
+        description="Files that serving reads, written into the model folder: float32 (onnx), and 8 bits (onnx_int8) if it orders alike.",
+    )
+    min_spearman: float = Field(
+        0.99,
+        gt=0,
+        le=1,
+        description="Rank correlation with float32, within queries and across, below which the export in 8 bits is refused.",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "fp32", description="Arithmetic of the forward pass (auto: bf16 where the hardware has it); weights stay float32."
     )
@@ -119,6 +129,8 @@ class TrainStudentConfig(StepConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.export and self.architecture == "graph":
+            raise ValueError("a graph student reads neighbors, which no server has: set export: [], and let it teach a cross_encoder")
         if self.architecture != "bi_encoder" and self.trained_weight < 1:
             raise ValueError(f"trained_weight below 1 averages with a start; a {self.architecture}'s head has none worth keeping: set 1")
         if self.loss == "bce" and self.target != "probability":

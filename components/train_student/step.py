@@ -25,6 +25,7 @@ from components.train_student.adversarial import adversarial_loss
 from components.train_student.agreement import agreement
 from components.train_student.calibrating import calibrate, unlearnt
 from components.train_student.config import TrainStudentConfig
+from components.train_student.exporting import check_exporter, export
 from components.train_student.students import BiEncoder, CrossEncoder, GraphStudent, Student, average_with, save_student, set_dropout
 from components.train_student.sub_judgments import head_accuracy, sub_judgment_loss, sub_judgments_of
 from components.train_student.targets import Lessons, doubt_columns, make_lessons
@@ -60,6 +61,7 @@ def run(
     Raises:
         InputError: for tables or models that do not fit together, training that diverges, or a student that has collapsed.
     """
+    check_exporter(config)
     source = folder.fetch(encoder)
     base = folder.read_spec(source)
     if base.kind not in BASES[config.architecture]:
@@ -95,6 +97,7 @@ def run(
     save_student(model, student, tokenizer, spec)
     if judged is not None:
         final |= calibrate(config, model, judged, query_table, item_table, near, tracker)
+    final |= export(config, model, texts, lessons)
     storage.remove(checkpoints.uri)
     return _report(pool, lessons, curve, final, student)
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
-from score_pairs_models import make_model
+from encoder_folders import make_model
 
 from components.shared import tables
 from components.shared.models import folder

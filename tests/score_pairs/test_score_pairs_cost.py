@@ -4,8 +4,8 @@ import logging
 
 import pyarrow as pa
 import pytest
+from encoder_folders import GAINS
 from pydantic import ValidationError
-from score_pairs_models import GAINS
 
 from components.score_pairs import cost, workers
 from components.score_pairs.config import ScorePairsConfig

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from encoder_folders import make_model
 from hypothesis import given
 from hypothesis import strategies as st
-from score_pairs_models import make_model
 
 from components.score_pairs.config import ScorePairsConfig
 from components.score_pairs.step import run

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from score_pairs_models import make_model
+from encoder_folders import make_model
 
 from components.score_pairs import workers
 from components.score_pairs.config import ScorePairsConfig

@@ -1,4 +1,4 @@
-"""Random models of 2 layers x 32, quick to make and to run."""
+"""Random encoders of 2 layers x 32, quick to make and to run."""
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors

@@ -1,0 +1,1 @@
+"""The champion behind HTTP: not a step of the pipeline, so it has no kfp door."""

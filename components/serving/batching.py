@@ -1,0 +1,97 @@
+"""Requests that wait at the same time are computed together."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+Score = Callable[[list[str], list[str]], np.ndarray]
+
+
+class QueueFullError(Exception):
+    """More pairs wait than may; `retry_after_s` is when it is worth trying again."""
+
+    def __init__(self, num_queued: int, retry_after_s: int) -> None:
+        super().__init__(f"{num_queued} pairs are waiting; try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """One request's texts and where its scores go."""
+
+    left: Sequence[str]
+    right: Sequence[str]
+    scores: asyncio.Future[np.ndarray]
+
+
+class MicroBatcher:
+    """While one batch is computed the next one gathers: whole requests in the order of their arrival, up to `max_pairs`.
+
+    Args:
+        score: what computes; called by one thread, never twice at a time.
+        max_wait_s: how long an idle batcher waits for company before it begins; under load requests gather without waiting.
+        max_queued: pairs that may wait.
+        on_batch: told the number of pairs of each batch.
+    """
+
+    def __init__(
+        self, score: Score, *, max_pairs: int, max_wait_s: float, max_queued: int, on_batch: Callable[[int], None] = lambda _: None
+    ) -> None:
+        self.score, self.max_pairs, self.max_wait_s, self.max_queued, self.on_batch = score, max_pairs, max_wait_s, max_queued, on_batch
+        self.waiting: deque[Waiting] = deque()
+        self.num_queued = 0
+        self.worker: asyncio.Task[None] | None = None
+        self.thread = ThreadPoolExecutor(1, "scorer")
+
+    async def scores(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
+        """Scores of one request [pairs].
+
+        Raises:
+            QueueFullError: at once, when too many pairs wait already.
+        """
+        if self.num_queued and self.num_queued + len(left) > self.max_queued:
+            raise QueueFullError(self.num_queued, retry_after_s=1)
+        one = Waiting(left, right, asyncio.get_running_loop().create_future())
+        self.waiting.append(one)
+        self.num_queued += len(left)
+        if self.worker is None or self.worker.done():
+            self.worker = asyncio.create_task(self._work())
+        return await one.scores
+
+    async def _work(self) -> None:
+        if self.max_wait_s and self.num_queued < self.max_pairs:
+            await asyncio.sleep(self.max_wait_s)
+        while self.waiting:
+            if batch := self._take():
+                await self._compute(batch)
+
+    def _take(self) -> list[Waiting]:
+        """The next requests, without those whose client has gone."""
+        batch: list[Waiting] = []
+        size = 0
+        while self.waiting and (not batch or size + len(self.waiting[0].left) <= self.max_pairs):
+            one = self.waiting.popleft()
+            self.num_queued -= len(one.left)
+            if not one.scores.done():
+                batch.append(one)
+                size += len(one.left)
+        return batch
+
+    async def _compute(self, batch: list[Waiting]) -> None:
+        left, right = (list(chain.from_iterable(getattr(one, side) for one in batch)) for side in ("left", "right"))
+        self.on_batch(len(left))
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self.thread, self.score, left, right)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the requests must hear of it and the next batch must run
+            for one in batch:
+                if not one.scores.done():
+                    one.scores.set_exception(error)
+            return
+        for one, part in zip(batch, np.split(found, np.cumsum([len(one.left) for one in batch])[:-1]), strict=True):
+            if not one.scores.done():
+                one.scores.set_result(part)

@@ -1,0 +1,67 @@
+"""From a question to its answer: what the cache knows, what has to be computed, what the scores mean."""
+
+import numpy as np
+
+from components.serving.batching import MicroBatcher
+from components.serving.cache import ScoreCache
+from components.serving.config import ServingConfig
+from components.serving.metrics import ServerMetrics
+from components.serving.protocol import Answer, Question
+from components.serving.runtime import Runtime, model_items, model_query
+from components.shared.calibration import Calibration
+
+
+class ScoreError(Exception):
+    """The model gave what is no number."""
+
+
+class Service:
+    """One model with its cache, its queue and its counters."""
+
+    def __init__(self, runtime: Runtime, config: ServingConfig) -> None:
+        self.runtime, self.config = runtime, config
+        self.metrics, self.cache = ServerMetrics(), ScoreCache(config.num_cached_scores)
+        self.batcher = MicroBatcher(
+            runtime.scores,
+            max_pairs=config.max_batch_pairs,
+            max_wait_s=config.max_wait_ms / 1000,
+            max_queued=config.max_queued_pairs,
+            on_batch=self.metrics.batch.observe,
+        )
+        self.ready = False  # until it listens, and again while it drains
+        self.metrics.ready.set_function(lambda: float(self.ready))
+        self.metrics.queued.set_function(lambda: self.batcher.num_queued)
+        self.metrics.model.info(
+            {"name": config.name, "digest": runtime.digest, "engine": runtime.engine, "texts": runtime.spec.text_version}
+        )
+
+    async def answer(self, question: Question) -> Answer:
+        """Raises:
+        QueueFullError: when too many pairs wait.
+        ScoreError: when the model gave infinity or NaN.
+        """
+        distinct = dict.fromkeys(question.queries)
+        texts = dict(zip(distinct, model_query(list(distinct)), strict=True))
+        left, right = [texts[one] for one in question.queries], model_items(question.fields)
+        scores = await self._scores(left, right)
+        if not np.isfinite(scores).all():
+            raise ScoreError("the model gave infinity or NaN")
+        calibration = self.runtime.calibration
+        return Answer(scores) if calibration is None else _calibrated(calibration, scores, np.array(question.segments, object))
+
+    async def _scores(self, left: list[str], right: list[str]) -> np.ndarray:
+        keys = self.cache.keys(self.runtime.digest, left, right)
+        scores = self.cache.get(keys)
+        absent = np.flatnonzero(np.isnan(scores))
+        self.metrics.pairs.inc(len(keys))
+        self.metrics.cached.inc(len(keys) - len(absent))
+        if len(absent):
+            scores[absent] = await self.batcher.scores([left[row] for row in absent], [right[row] for row in absent])
+            self.cache.put([keys[row] for row in absent], scores[absent])
+        return scores
+
+
+def _calibrated(calibration: Calibration, scores: np.ndarray, segments: np.ndarray) -> Answer:
+    verdicts = calibration.safe_verdicts(scores, segments)
+    names = np.select(list(verdicts.values()), list(verdicts), default="")
+    return Answer(scores, calibration.gains(scores, segments), names.tolist())

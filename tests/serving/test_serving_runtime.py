@@ -1,0 +1,96 @@
+"""What is served scores like the model that was trained."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from serving_texts import QUERIES, TITLES
+
+from components.serving.runtime import model_items, model_query, open_runtime
+from components.shared.errors import InputError
+from components.shared.models.scoring import Scorer
+
+
+@pytest.mark.parametrize("kind", ["cross_encoder", "bi_encoder"])
+def test_a_runtime_scores_like_the_model_it_came_from(students, runtimes, kind):
+    wanted = Scorer(students[kind]).scores(QUERIES, TITLES)
+    np.testing.assert_allclose(runtimes[kind].scores(QUERIES, TITLES), wanted, atol=1e-5)
+    assert np.std(wanted) > 1e-3
+
+
+def test_scores_do_not_depend_on_the_batch(students, runtimes):
+    runtime = runtimes["cross_encoder"]
+    alone = [runtime.scores([query], [title])[0] for query, title in zip(QUERIES, TITLES, strict=True)]
+    np.testing.assert_allclose(runtime.scores(QUERIES, TITLES), alone, atol=1e-5)
+
+
+def test_texts_are_cut_where_training_cuts_them(students, runtimes):
+    long = "red running shoes " * 60  # 64 tokens are read
+    np.testing.assert_allclose(
+        runtimes["cross_encoder"].scores([long], [long]), Scorer(students["cross_encoder"]).scores([long], [long]), atol=1e-5
+    )
+
+
+def test_a_bi_encoder_reads_a_text_once_as_long_as_it_is_kept(runtimes, monkeypatch):
+    runtime = runtimes["bi_encoder"]  # keeps 8 vectors
+    runtime.vectors.clear()
+    read, inner = [], runtime._read
+    monkeypatch.setattr(runtime, "_read", lambda texts: read.append(list(texts)) or inner(texts))
+    first = runtime.scores(QUERIES, TITLES)
+    np.testing.assert_array_equal(runtime.scores(QUERIES, TITLES), first)
+    assert read == [["red shoes", "kettle", "garden hose", *TITLES]]
+    runtime.scores(["hose"] * 7, [f"{'red ' * number}hose" for number in range(1, 8)])
+    assert len(runtime.vectors) == 8
+    runtime.scores(["kettle"], ["hose"])
+    assert read[-1] == ["kettle"]  # was thrown out; "hose" was used since
+
+
+def test_queries_and_items_are_written_as_for_training():
+    assert model_query(["  Red   SHOES|"]) == ["red shoes/"]
+    fields = {"title": ["Shoe | 42", "Kettle"], "brand": ["Acme", None], "category": [None, "Kitchen > Kettles"]}
+    assert model_items(fields) == ["Shoe / 42 | brand: Acme", "Kettle | category: Kitchen > Kettles"]
+
+
+def copied(folder, tmp_path, **changes):
+    place = Path(shutil.copytree(folder, tmp_path / "copy"))
+    spec = json.loads((place / "relevance.json").read_text())
+    (place / "relevance.json").write_text(json.dumps({**spec, **changes}))
+    return place
+
+
+def test_what_cannot_be_served_is_refused(students, tmp_path):
+    with pytest.raises(InputError, match="is a teacher; what is served is an encoder student"):
+        open_runtime(students["teacher"])
+    with pytest.raises(InputError, match="is a decoder; what is served"):
+        open_runtime(str(copied(students["cross_encoder"], tmp_path, decoder=True)))
+    with pytest.raises(InputError, match="does not exist"):
+        open_runtime(str(tmp_path / "nothing"))
+
+
+def test_the_best_file_is_read_and_others_on_demand(exported, tmp_path):
+    place = copied(exported["cross_encoder"], tmp_path)
+    report = json.loads((place / "onnx/export.json").read_text())
+    assert report["best"] == "int8"
+    engines = {one: open_runtime(str(place), precision=one).engine for one in ("auto", "fp32", "int8")}
+    assert [engines[one].rpartition(", ")[2] for one in engines] == ["int8", "fp32", "int8"]
+    int8, fp32 = report["files"].pop("int8"), report["files"]["fp32"]
+    report |= {"best": "fp32", "refused": {"int8": "its Spearman to fp32 is 0.5"}}
+    (place / "onnx/export.json").write_text(json.dumps(report))
+    assert open_runtime(str(place)).engine.endswith("fp32")
+    with pytest.raises(InputError, match=r"has no int8 file: its Spearman to fp32 is 0.5; set auto"):
+        open_runtime(str(place), precision="int8")
+    (place / "onnx" / fp32["file"]).write_bytes((place / "onnx" / int8["file"]).read_bytes())
+    with pytest.raises(InputError, match=r"is not the file that was exported"):
+        open_runtime(str(place))
+    shutil.rmtree(place / "onnx")
+    with pytest.raises(InputError, match=r"'int8': model folder .* has no onnx/export.json; train with export"):
+        open_runtime(str(place), precision="int8")
+
+
+def test_a_folder_without_a_fast_tokenizer_is_refused(students, tmp_path):
+    place = copied(students["cross_encoder"], tmp_path)
+    (place / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match=r"has no tokenizer.json"):
+        open_runtime(str(place))

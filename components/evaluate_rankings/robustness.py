@@ -103,17 +103,7 @@ def _accuracy_drops(
     edited: pa.Table, rankings: pa.Table, judgments: pa.Table, gains: list[float], positive_grade: int
 ) -> dict[tuple[str, str], np.ndarray]:
     """By system and edit, of each query [queries]; a pair that the edit does not apply to keeps its score."""
-    with duckdb.connect() as db:
-        db.register(
-            "edited", edited.filter(pc.is_in(edited["edit"], value_set=pa.array([k for k, one in EDITS.items() if not one.lowers])))
-        )
-        db.register("rankings", rankings)
-        whole = db.execute(
-            """SELECT system || $mark || edit AS system, query_id, item_id, coalesce(edited.score, rankings.score) AS score
-               FROM (SELECT DISTINCT system, edit FROM edited) JOIN rankings USING (system)
-               LEFT JOIN edited USING (system, edit, query_id, item_id)""",
-            {"mark": EDITED},
-        ).to_arrow_table()
+    whole = _whole(edited, rankings)
     both = pa.concat_tables([rankings.select(whole.column_names), whole])
     values = metrics.per_query(judgments, both, gains=gains, positive_grade=positive_grade)
     drops = {}
@@ -122,6 +112,21 @@ def _accuracy_drops(
         _, before, after = metrics.common_values(values, system, name, ACCURACY)
         drops[system, edit] = before - after
     return drops
+
+
+def _whole(edited: pa.Table, rankings: pa.Table) -> pa.Table:
+    """Rankings of each system under each edit that keeps relevance, over all pairs."""
+    keeping = pa.array([kind for kind, edit in EDITS.items() if not edit.lowers])
+    with duckdb.connect() as db:
+        db.register("edited", edited.filter(pc.is_in(edited["edit"], value_set=keeping)))
+        db.register("rankings", rankings)
+        found = db.execute(
+            """SELECT system || $mark || edit AS system, query_id, item_id, coalesce(edited.score, rankings.score) AS score
+               FROM (SELECT DISTINCT system, edit FROM edited) JOIN rankings USING (system)
+               LEFT JOIN edited USING (system, edit, query_id, item_id)""",
+            {"mark": EDITED},
+        )
+        return found.to_arrow_table()
 
 
 def _of(table: pa.Table, system: str, edit: str) -> pa.Table:

@@ -64,6 +64,12 @@ class TrainStudentConfig(StepConfig):
         0.0, ge=0, description="Weight of the divergence between what the student says with and without that push; it costs as much."
     )
     adversarial_size: float = Field(5.0, gt=0, description="Length of the push, over all of a text's embeddings.")
+    counterfactual_share: float = Field(
+        0.0, ge=0, le=1, description="Share of relevant pairs that stand beside an edited copy which is worse for certain, in each step."
+    )
+    counterfactual_weight: float = Field(
+        1.0, gt=0, description="Weight of the order between these pairs and their copies; judgment_temperature divides its margins too."
+    )
     learning_rate: float = Field(5e-5, gt=0, description="Peak learning rate of AdamW; it rises over the warm-up and falls to 0.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     warmup_share: float = Field(0.1, ge=0, lt=1, description="Share of steps over which the learning rate rises, 0 to 1.")
@@ -105,6 +111,8 @@ class TrainStudentConfig(StepConfig):
         gt=0,
         le=1,
         description="Rank correlation with float32, within queries and across, below which the export in 8 bits is refused.",
+    relevant_gain: float = Field(
+        0.5, gt=0, le=1, description="Gain from which an item counts as relevant: a judged one for the bounds, the teacher's for copies."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "fp32", description="Arithmetic of the forward pass (auto: bf16 where the hardware has it); weights stay float32."

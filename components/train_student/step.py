@@ -11,7 +11,6 @@ import torch
 
 from components.shared import storage
 from components.shared.errors import InputError
-from components.shared.losses import LOSSES, pointwise_mse, ranknet
 from components.shared.models import folder
 from components.shared.models.arithmetic import pick_device
 from components.shared.models.batches import grouped_batches
@@ -21,13 +20,14 @@ from components.shared.schema import ASPECTS
 from components.shared.tables import read_table
 from components.shared.tracking import Tracker
 from components.shared.training import Checkpoints, Curve, fit
-from components.train_student.adversarial import adversarial_loss
 from components.train_student.agreement import agreement
 from components.train_student.calibrating import calibrate, unlearnt
 from components.train_student.config import TrainStudentConfig
 from components.train_student.exporting import check_exporter, export
+from components.train_student.counterfactuals import make_copies, share_falling
+from components.train_student.objective import batch_loss, score_loss
 from components.train_student.students import BiEncoder, CrossEncoder, GraphStudent, Student, average_with, save_student, set_dropout
-from components.train_student.sub_judgments import head_accuracy, sub_judgment_loss, sub_judgments_of
+from components.train_student.sub_judgments import head_accuracy, sub_judgments_of
 from components.train_student.targets import Lessons, doubt_columns, make_lessons
 
 logger = logging.getLogger(__name__)
@@ -81,6 +81,9 @@ def run(
     spec = folder.ModelSpec(config.architecture, limit, source=base.source, graph_order=order, num_neighbors=num_neighbors)
     near = read_table(neighbors, "neighbors") if neighbors and spec.num_neighbors else None
     texts = model_texts(spec, lessons.pairs, query_table, item_table, near)
+    if config.counterfactual_share:
+        copies, edited = make_copies(config, spec, lessons, query_table, item_table, near)
+        lessons, texts = replace(lessons, copies=copies), (texts[0] + edited[0], texts[1] + edited[1])
     torch.manual_seed(config.seed)
     tokenizer, network = folder.load_tokenizer(source), folder.load_model(source, spec)
     student = _build(config, spec, network, tokenizer, texts, lessons)
@@ -126,28 +129,6 @@ def _build(config: TrainStudentConfig, spec: folder.ModelSpec, network: Any, tok
     return student.to(pick_device())
 
 
-def _loss(config: TrainStudentConfig, scores: torch.Tensor, lessons: Lessons, rows: np.ndarray) -> torch.Tensor:
-    """The configured loss of `rows`, plus the pointwise anchor and the order of human grades."""
-    found, number = np.unique(lessons.query[rows], return_inverse=True)
-    targets, groups = (torch.from_numpy(values).to(scores.device) for values in (lessons.targets[rows], number))
-    trust = {} if lessons.trust is None else {"weights": torch.from_numpy(lessons.trust[rows]).to(scores.device)}
-    loss = LOSSES[config.loss](scores, targets, groups, len(found), **trust)
-    if config.pointwise_weight:
-        loss = loss + config.pointwise_weight * pointwise_mse(scores, targets, groups, len(found), **trust)
-    if config.judgment_weight:
-        gains = torch.from_numpy(lessons.judged[rows]).to(scores.device)
-        loss = loss + config.judgment_weight * ranknet(scores / config.judgment_temperature, gains, groups, len(found))
-    return loss
-
-
-def _whole_loss(config: TrainStudentConfig, answers: torch.Tensor, lessons: Lessons, rows: np.ndarray) -> torch.Tensor:
-    """The loss of the scores, plus that of the heads [rows, 1 + heads]."""
-    loss = _loss(config, answers[:, 0], lessons, rows)
-    if lessons.met is None:
-        return loss
-    return loss + config.sub_judgment_weight * sub_judgment_loss(answers[:, 1:], torch.from_numpy(lessons.met[rows]).to(answers.device))
-
-
 def _train(config: TrainStudentConfig, student: Student, lessons: Lessons, checkpoints: Checkpoints, tracker: Tracker) -> Curve:
     rows = lessons.training()
 
@@ -167,7 +148,7 @@ def _train(config: TrainStudentConfig, student: Student, lessons: Lessons, check
     return fit(
         student,
         batches_of_epoch,
-        lambda _, chosen: adversarial_loss(config, student, chosen, lambda answers: _whole_loss(config, answers, lessons, chosen)),
+        lambda _, chosen: batch_loss(config, student, lessons, chosen),
         num_steps=num_steps,
         learning_rate=config.learning_rate,
         warmup_share=config.warmup_share,
@@ -187,10 +168,12 @@ def _validate(config: TrainStudentConfig, student: Student, lessons: Lessons) ->
     rows = lessons.validation()
     answers = student.predict(rows)
     scores, logits = answers[:, 0], answers[:, 1:]
-    loss = float(_loss(config, torch.from_numpy(scores).float(), lessons, rows))
+    loss = float(score_loss(config, torch.from_numpy(scores).float(), lessons, rows))
     found = {"loss": loss, **agreement(scores, lessons.gains[rows].astype(np.float64), lessons.query[rows])}
     if lessons.met is not None:
         found |= {f"sub_judgments.{name}": value for name, value in head_accuracy(logits, lessons.met[rows]).items()}
+    if lessons.copies is not None:
+        found |= {f"falls.{kind}": value for kind, value in share_falling(student, scores, lessons.copies[rows]).items()}
     logger.info("validation: %s", ", ".join(f"{name} {value:.4f}" for name, value in found.items()))
     return {f"validation.{name}": value for name, value in found.items()}
 

@@ -21,7 +21,8 @@ class Lessons:
     `pairs` has query_id, item_id and pair_id [rows]; `query` is the row's query number [rows]; `gains` the teacher's expected gain,
     `targets` what a score imitates and `judged` the gain that people gave (NaN where they did not), float32 [rows]; `held_out` [rows]
     marks rows of validation queries; `dropped` counts rows that were left out, by reason. `trust` float32 [rows] is how much a row counts,
-    None where all count alike. `met` [rows, aspects] are sub-judgments (`sub_judgments.py`), None where they are not learnt.
+    None where all count alike. `met` [rows, aspects] are sub-judgments (`sub_judgments.py`), `copies` [rows, edits] numbers of edited
+    copies (`counterfactuals.py`), None where these are not learnt.
     """
 
     pairs: pa.Table
@@ -33,6 +34,7 @@ class Lessons:
     dropped: dict[str, int]
     trust: np.ndarray | None = None
     met: np.ndarray | None = None
+    copies: np.ndarray | None = None
 
     def training(self) -> np.ndarray:
         return np.flatnonzero(~self.held_out)

@@ -20,6 +20,7 @@ from components.shared.report import Report
 from components.shared.tracking import NullTracker
 from components.train_student import step
 from components.train_student.config import TrainStudentConfig
+from components.train_student.objective import score_loss
 from components.train_student.step import run
 from components.train_student.targets import Lessons
 
@@ -131,7 +132,7 @@ def test_equal_seeds_give_equal_weights_and_others_do_not(toy: Toy, tmp_path: Pa
 def test_a_killed_run_goes_on_and_ends_in_the_same_weights(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     short = {"max_pairs": 960, "validation_share": 0.05, "checkpoint_steps": 4}  # 80 queries in batches of 8: 10 steps
     train(toy, tmp_path / "whole", **short)
-    real, steps = step._loss, []
+    real, steps = step.batch_loss, []
 
     def dies_at_step_seven(*arguments: Any) -> torch.Tensor:
         steps.append(1)
@@ -139,7 +140,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_weights(toy: Toy, tmp_path: P
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(step, "_loss", dies_at_step_seven)
+    monkeypatch.setattr(step, "batch_loss", dies_at_step_seven)
     with pytest.raises(KeyboardInterrupt):
         train(toy, tmp_path / "killed", **short)
     assert not (tmp_path / "killed").exists()
@@ -180,7 +181,7 @@ def test_the_anchor_is_added_to_the_loss() -> None:
     scores = torch.tensor([1.0, 0.0, 2.0])
     # residuals 1/2, 0 | 1: margin-MSE of the first query is (1/2 - 0)^2 = 1/4, the second has no pair; pointwise (1/4 + 0 + 1) / 3 = 5/12
     for weight, expected in ((0.0, 0.25), (0.6, 0.5)):
-        loss = step._loss(TrainStudentConfig(pointwise_weight=weight), scores, lessons, np.arange(3))
+        loss = score_loss(TrainStudentConfig(pointwise_weight=weight), scores, lessons, np.arange(3))
         assert float(loss) == pytest.approx(expected)
 
 
@@ -188,7 +189,7 @@ def test_trust_weights_the_rows_of_a_batch() -> None:
     values, trust = np.array([0.5, 0.0, 1.0, 0.0], np.float32), np.array([9.0, 1.0, 0.5, 0.25], np.float32)
     lessons = Lessons(pa.table({}), np.array([3, 4, 4, 4]), values, values, values, np.zeros(4, bool), {}, trust)
     # rows 1 to 3: residuals 1, 0, 3 with weights 1, 1/2, 1/4: pairs 1/2 (1)^2 + 1/4 (2)^2 + 1/8 (3)^2 = 21/8 over 7/8
-    loss = step._loss(TrainStudentConfig(), torch.tensor([1.0, 1.0, 3.0]), lessons, np.arange(1, 4))
+    loss = score_loss(TrainStudentConfig(), torch.tensor([1.0, 1.0, 3.0]), lessons, np.arange(1, 4))
     assert float(loss) == pytest.approx(3.0)
 
 
@@ -208,11 +209,11 @@ def test_the_order_of_human_grades_is_added_to_the_loss() -> None:
     values, judged = np.array([0.5, 0.0, 1.0, 0.0], np.float32), np.array([0.0, 1.0, np.nan, 0.3], np.float32)
     lessons = Lessons(pa.table({}), np.array([4, 4, 4, 7]), values, values, judged, np.zeros(4, bool), {})
     scores = torch.tensor([1.0, 0.0, 0.5, 0.0])
-    alone = float(step._loss(TrainStudentConfig(), scores, lessons, np.arange(4)))
+    alone = float(score_loss(TrainStudentConfig(), scores, lessons, np.arange(4)))
     # of the three items of the first query two are judged, and the better one is a margin of 1 behind: ln(1 + e^(1 / temperature))
     for temperature, cost in ((1.0, np.log(1 + np.e)), (0.5, np.log(1 + np.exp(2)))):
         config = TrainStudentConfig(judgment_weight=0.5, judgment_temperature=temperature)
-        assert float(step._loss(config, scores, lessons, np.arange(4))) - alone == pytest.approx(0.5 * cost, abs=1e-6)
+        assert float(score_loss(config, scores, lessons, np.arange(4))) - alone == pytest.approx(0.5 * cost, abs=1e-6)
 
 
 def test_human_grades_pull_a_student_away_from_its_teacher(toy: Toy, tmp_path: Path, bi_encoder: tuple[Path, Report]) -> None:

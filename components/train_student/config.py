@@ -101,7 +101,9 @@ class TrainStudentConfig(StepConfig):
     calibration_error: float = Field(
         0.05, gt=0, lt=1, description="Share of a query's relevant items that may be hidden, and of the others that may pass as sure."
     )
-    relevant_gain: float = Field(0.5, gt=0, le=1, description="Judged gain from which an item counts as relevant for the two bounds.")
+    relevant_gain: float = Field(
+        0.5, gt=0, le=1, description="Gain from which an item counts as relevant: a judged one for the bounds, the teacher's for copies."
+    )
     export: list[Literal["onnx", "onnx_int8"]] = Field(
         [],
         description="Files that serving reads, written into the model folder: float32 (onnx), and 8 bits (onnx_int8) if it orders alike.",
@@ -111,8 +113,6 @@ class TrainStudentConfig(StepConfig):
         gt=0,
         le=1,
         description="Rank correlation with float32, within queries and across, below which the export in 8 bits is refused.",
-    relevant_gain: float = Field(
-        0.5, gt=0, le=1, description="Gain from which an item counts as relevant: a judged one for the bounds, the teacher's for copies."
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "fp32", description="Arithmetic of the forward pass (auto: bf16 where the hardware has it); weights stay float32."

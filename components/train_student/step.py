@@ -23,8 +23,8 @@ from components.shared.training import Checkpoints, Curve, fit
 from components.train_student.agreement import agreement
 from components.train_student.calibrating import calibrate, unlearnt
 from components.train_student.config import TrainStudentConfig
-from components.train_student.exporting import check_exporter, export
 from components.train_student.counterfactuals import make_copies, share_falling
+from components.train_student.exporting import check_exporter, export
 from components.train_student.objective import batch_loss, score_loss
 from components.train_student.students import BiEncoder, CrossEncoder, GraphStudent, Student, average_with, save_student, set_dropout
 from components.train_student.sub_judgments import head_accuracy, sub_judgments_of

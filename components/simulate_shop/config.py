@@ -11,9 +11,9 @@ class SimulateShopConfig(StepConfig):
     """How large the shop is, how its shoppers behave, and how dirty its log is."""
 
     seed: int = Field(1, ge=0, description="The one seed; the same settings and seed give the same rows.")
-    num_items: int = Field(1500, ge=100, description="Items in the catalogue.")
-    num_queries: int = Field(450, ge=20, description="Judged queries.")
-    num_log_queries: int = Field(1500, ge=0, description="Queries without judgments, most of them rewordings of judged ones.")
+    num_items: int = Field(1500, ge=100, le=1_000_000, description="Items in the catalogue.")
+    num_queries: int = Field(450, ge=20, le=1_000_000, description="Judged queries.")
+    num_log_queries: int = Field(1500, ge=0, le=1_000_000, description="Queries without judgments, most of them rewordings of judged ones.")
     judgments_per_query: int = Field(30, ge=6, description="Judged items of each query: matching, near and random ones.")
     label_noise: float = Field(0.05, ge=0, le=0.5, description="Share of judgments that are one grade off.")
     train_share: float = Field(0.6, gt=0, lt=1, description="Share of judged queries in the train split.")

@@ -49,6 +49,12 @@ def test_too_many_queries_are_refused_with_the_key(catalogue) -> None:
         make_queries(20, 40_000, catalogue, np.random.default_rng(0))
 
 
+@pytest.mark.parametrize("key", ["num_queries", "num_log_queries", "num_items"])
+def test_sizes_that_fill_the_memory_before_they_fail_are_refused_at_once(key: str) -> None:
+    with pytest.raises(InputError, match=f"key '{key}'.*1000000"):
+        SimulateShopConfig.from_mapping({key: 100_000_000}, section="shop")
+
+
 def test_popularity_is_shared_between_judged_and_other_queries(catalogue) -> None:
     queries = make_queries(40, 60, catalogue, np.random.default_rng(5))
     config = SimulateShopConfig(judged_traffic=0.7, cold_share=0.25, zipf=1.0)

@@ -18,8 +18,9 @@ WORKERS ?= 2
 CRON ?=
 TIME_ZONE ?=
 
+comma := ,
 .DEFAULT_GOAL := help
-.PHONY: help setup spark run test nightly check bench compile submit schedule unschedule manifests ui sync status clean
+.PHONY: help setup spark run test nightly check bench compile submit schedule unschedule manifests images ui sync status clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +88,23 @@ manifests: $(STAMP) ## render infra/ for dev and production below runs/manifests
 	@mkdir -p runs/manifests
 	@for one in dev production; do kubectl kustomize infra/overlays/$$one > runs/manifests/$$one.yaml || exit; done
 	@$(BIN)/python -m pytest tests/cluster/test_infra_manifests.py
+
+IMAGES ?= cpu gpu serve
+IMAGE_BUILD ?= docker build
+PYTHON_IMAGE ?=
+PIP_CONF ?=
+REGISTRY ?= localhost
+CPU_TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+GPU_TORCH_INDEX ?=
+REVISION = $(shell git describe --always --abbrev=40 --dirty)
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+images: ## build the images of IMAGES="cpu gpu serve" (PYTHON_IMAGE=...@sha256:..., REGISTRY=...; see images/README.md)
+	@case '$(PYTHON_IMAGE)' in *@sha256:*) ;; *) echo "error: give PYTHON_IMAGE=REPOSITORY@sha256:DIGEST, an image with Python 3.11"; exit 2;; esac
+	@cpu='$(CPU_TORCH_INDEX)' gpu='$(GPU_TORCH_INDEX)' serve=; for one in $(IMAGES); do eval index=\$$$$one; echo "== $$one"; \
+		$(IMAGE_BUILD) -f images/$$one/Containerfile -t $(REGISTRY)/relevance-$$one:$(REVISION) --build-arg PYTHON_IMAGE='$(PYTHON_IMAGE)' \
+		--build-arg REVISION=$(REVISION) --build-arg VERSION=$(VERSION) $${index:+--build-arg TORCH_INDEX=$$index} \
+		$(if $(PIP_CONF),--secret id=pip_conf$(comma)src=$(PIP_CONF)) . || exit; done
 
 # MLflow's job runners cost 1.7 GB and nothing here uses them
 ui: $(STAMP) ## compare runs in MLflow at http://127.0.0.1:5000

@@ -83,7 +83,9 @@ class Attempt:
             raise InputError(self.before["message"])
 
     def succeed(self) -> None:
-        storage.remove(self._file(self.number))
+        """Nothing is left of a first try that went well."""
+        marker = self._file(self.number)
+        storage.remove(marker if self.number > 1 else marker.rpartition("/")[0])
 
     def text_of(self, error: BaseException, lines: list[str]) -> str:
         """The page, even where the workspace cannot be reached; then it has attempt 0."""

@@ -1,5 +1,6 @@
 """Helpers of a task: the Job that Kubernetes gets, adopted by a retry, taken away at the end, refused with a remedy."""
 
+import copy
 import logging
 
 import pytest
@@ -106,3 +107,13 @@ def test_without_a_queue_pods_start_at_once():
     job = launch_kubernetes.job_of(Helpers(**{**vars(HELPERS), "queue": ""}), TASK)
     assert job["spec"]["suspend"] is False
     assert launch_kubernetes.QUEUE_LABEL not in job["metadata"]["labels"]
+
+
+def test_helpers_have_a_place_for_temporary_files_where_the_task_has_one():
+    pod = copy.deepcopy(TASK)
+    pod["spec"]["volumes"].append({"name": "scratch", "emptyDir": {"sizeLimit": "100Gi"}})
+    pod["spec"]["containers"][1]["volumeMounts"].append({"name": "scratch", "mountPath": "/scratch"})
+    helpers = Helpers(place="gs://b/x", count=1, command=["x"], environment={}, queue="", deadline_s=1)
+    made = launch_kubernetes.job_of(helpers, pod)["spec"]["template"]["spec"]
+    assert [one["name"] for one in made["volumes"]] == ["shm", "scratch"]
+    assert {"name": "scratch", "mountPath": "/scratch"} in made["containers"][0]["volumeMounts"]

@@ -10,10 +10,8 @@ import argparse
 import json
 import math
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from machine import describe_machine, save
+from machine import describe_machine, save, time_command
 
 from components.shared import tables, text
 
@@ -120,16 +118,8 @@ def measure(num_events: int, threads: int, memory_limit_mib: int, peers: tuple[s
 
 
 def _time(command: list[str]) -> dict[str, float]:
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)  # of this one child, unlike RUSAGE_CHILDREN
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command[1:3])} failed with exit code {process.returncode}")
-    return {
-        "seconds": round(time.perf_counter() - started, 2), "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 2),
-        "peak_rss_mib": round(usage.ru_maxrss / 1024),
-    }  # fmt: skip
+    seconds, cpu_seconds, peak_mib = time_command(command)
+    return {"seconds": round(seconds, 2), "cpu_seconds": round(cpu_seconds, 2), "peak_rss_mib": round(peak_mib)}
 
 
 def _compare(folder: Path, peer: str) -> None:

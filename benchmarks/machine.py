@@ -1,9 +1,11 @@
-"""What every result file says about where it was measured, and how it is written."""
+"""What every result file says about where it was measured, how it is written, and what a command takes."""
 
 import contextlib
 import json
 import os
 import platform
+import subprocess
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,26 @@ def cpu_model() -> str:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.machine()
+
+
+# between the measured process and this one: a peak begins at that of the process that starts it, and this one made the data
+_WATCH = """
+import json, os, subprocess, sys, time
+began = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+status, usage = os.wait4(process.pid, 0)[1:]
+taken = [time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, os.waitstatus_to_exitcode(status)]
+print(json.dumps(taken))
+"""
+
+
+def time_command(command: list[str]) -> tuple[float, float, float]:
+    """Seconds, CPU seconds and peak resident MiB of a command, which must end well."""
+    watched = subprocess.run([sys.executable, "-I", "-S", "-c", _WATCH, *command], stdout=subprocess.PIPE, check=True)
+    seconds, cpu_seconds, peak_mib, code = json.loads(watched.stdout)
+    if code:
+        raise SystemExit(f"{' '.join(command[1:3])} failed with exit code {code}")
+    return seconds, cpu_seconds, peak_mib
 
 
 def describe_machine() -> dict[str, Any]:

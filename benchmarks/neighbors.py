@@ -11,11 +11,8 @@ Speed: made tables of interactions, each way in a process of its own.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
@@ -23,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from machine import RESULTS, describe_machine, save
+from machine import RESULTS, describe_machine, save, time_command
 
 from components.extract_logs.config import ExtractLogsConfig
 from components.extract_logs.step import run as extract_logs
@@ -54,6 +51,7 @@ RULES = {  # name -> examination, settings of the room
     "lower bound, em": ("em", {}),
     "lower bound, em with trust": ("em, trust", {}),
 }
+LOG_OUTPUTS = ("events", "interactions", "queries", "reformulations", "lineage")
 GOOD_GRADE, K = 4, 3
 WAYS = {"first order": {}, "half-life": {"half_life_days": 14}, "second order": {"order": 2}}
 
@@ -100,7 +98,7 @@ def measure_quality(config: SimulateShopConfig) -> dict[str, dict]:
         import_dataset(ImportDatasetConfig(), dataset=f"{folder}/shop", **given, tracker=NullTracker())
         logs = {}
         for place, (name, settings) in enumerate(EXAMINATION.items()):
-            logs[name] = {table: f"{folder}/{place}/{table}" for table in ("events", "interactions", "queries")}
+            logs[name] = {table: f"{folder}/{place}/{table}" for table in LOG_OUTPUTS}
             source = {table: given[table] for table in ("card", "judged_queries")}
             extract_logs(ExtractLogsConfig.from_mapping(settings, section="logs"), **source, **logs[name], tracker=NullTracker())
         for place, (rule, (examination, settings)) in enumerate(RULES.items()):
@@ -178,19 +176,12 @@ def measure_run(places: dict[str, str], out: Path, settings: dict) -> dict[str, 
     """Seconds and peak memory of one run through the command line."""
     flags = [f"--{name}={uri}" for name, uri in places.items()] + [f"--neighbors={out}/neighbors", f"--evidence={out}/evidence"]
     flags += [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "components.retrieve_neighbors", *flags], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)  # of this one child, unlike RUSAGE_CHILDREN
-    process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - started
-    if process.returncode:
-        raise SystemExit(f"retrieve_neighbors failed with exit code {process.returncode}")
-    cpu = usage.ru_utime + usage.ru_stime  # the machine is shared: wall time says more about the others
+    seconds, cpu, peak_mib = time_command([sys.executable, "-m", "components.retrieve_neighbors", *flags])
     rows, pairs = (Manifest.read(uri).rows for uri in (places["interactions"], f"{out}/evidence"))
     return {
         "interactions": rows, "pairs": pairs, "neighbors": Manifest.read(f"{out}/neighbors").rows, "seconds": round(seconds, 2),
         "cpu_seconds": round(cpu, 2), "pairs_per_cpu_s": round(pairs / cpu),
-        "peak_mib": round(usage.ru_maxrss / 1024),
+        "peak_mib": round(peak_mib),
     }  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def estimates(config: SimulateShopConfig) -> dict[str, dict]:
         places = {name: f"{folder}/{name}" for name in ("card", "items", "judged_queries", "judgments")}
         simulate_shop(config, dataset=f"{folder}/shop", tracker=NullTracker())
         import_dataset(ImportDatasetConfig(), dataset=f"{folder}/shop", **places, tracker=NullTracker())
-        outputs = {name: f"{folder}/{name}" for name in ("events", "interactions", "queries")}
+        outputs = {name: f"{folder}/{name}" for name in ("events", "interactions", "queries", "reformulations", "lineage")}
         given = {name: places[name] for name in ("card", "judged_queries")}
         with mock.patch.object(propensity, "examine", measure), suppress(MeasuredError):
             extract_logs(ExtractLogsConfig(), **given, **outputs, tracker=NullTracker())

@@ -46,7 +46,11 @@ def examine(config: PreflightConfig, workspace: str) -> Iterator[Finding]:
     yield check_mlflow(config.mlflow_timeout_s)
     if not (config.needs or config.rights or config.image):
         return
-    looker = Looker.of_this_task()
+    try:
+        looker = Looker.of_this_task()
+    except InputError as error:
+        yield Finding("cluster", WARNING, str(error))
+        return
     yield from (looker.right(one) for one in config.rights)
     if config.image:
         yield _seen("image", lambda: findings.of_image(config.image, looker.image(), cuda_of_torch()))

@@ -7,6 +7,7 @@ by the next one.
 """
 
 import contextlib
+import io
 import logging
 import os
 import time
@@ -104,25 +105,26 @@ class Attempt:
         return storage.join(self.workspace, "failures", self.run_id, self.name, f"attempt-{number}.json")
 
 
-class LastLines(logging.Handler):
-    """Keeps the last lines that were logged."""
+class LastLines(io.TextIOBase):
+    """A stream that keeps the last lines written to it."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.lines: deque[str] = deque(maxlen=NUM_LINES)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        stamp = datetime.fromtimestamp(record.created, UTC)
-        self.lines.extend(f"{stamp:%H:%M:%S} {record.levelname} {record.name}: {record.getMessage()}".splitlines())
+    def write(self, text: str) -> int:
+        self.lines.extend(text.splitlines())
+        return len(text)
 
 
 @contextlib.contextmanager
 def last_lines() -> Iterator[deque[str]]:
     """While open, what any logger says, as far as the task's log shows it."""
-    handler = LastLines()
+    stream = LastLines()
+    handler = logging.StreamHandler(stream)  # a line that cannot be formatted is complained about, and breaks nothing
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     try:
-        yield handler.lines
+        yield stream.lines
     finally:
         logging.getLogger().removeHandler(handler)
 

@@ -186,6 +186,14 @@ def test_the_task_tells_mlflow_its_page_and_fails_like_any_other(ready, bucket, 
     assert "| exit class | input" in tags["failure"]
 
 
+def test_outside_a_cluster_the_page_says_that_it_was_not_looked_at(gcs, bucket, monkeypatch):
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    found = {one.check: one for one in step.examine(PreflightConfig(needs=NEEDS), f"{bucket}/w")}
+    assert set(found) == {"workspace", "mlflow", "cluster"}
+    assert found["cluster"].state == WARNING
+    assert "no task on Kubernetes" in found["cluster"].found
+
+
 def test_without_anything_dear_the_cluster_is_not_asked(gcs, bucket, monkeypatch):
     monkeypatch.delenv("KUBECONFIG", raising=False)
     assert set(states(PreflightConfig(), f"{bucket}/w")) == {"workspace", "mlflow"}

@@ -87,6 +87,16 @@ def test_nothing_in_a_log_line_is_markup_and_no_key_is_told(task):
     assert "ValueError: token [hidden]" in page
 
 
+def test_a_line_that_cannot_be_formatted_breaks_no_task(monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # pytest's own raises on such a line
+    with failures.last_lines() as lines:
+        logging.getLogger("components.pool").warning("%d pairs", "many")
+        logging.getLogger("components.pool").warning("three\nlines\nlong")
+    assert [line.rpartition(": ")[2] for line in lines] == ["three", "lines", "long"]
+    logging.getLogger("components.pool").warning("after the task")
+    assert len(lines) == 3
+
+
 def test_a_long_story_is_cut_from_its_old_lines(task):
     lines = [f"line {number} {'é' * 400}" for number in range(100)]
     page = render(Attempt("gs://bucket/w", "run-7", "pool", number=1), ValueError("x" * 5000), lines)

@@ -1,5 +1,7 @@
 """From a question to its answer: what the cache knows, what has to be computed, what the scores mean."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from components.serving.batching import MicroBatcher
@@ -46,8 +48,7 @@ class Service:
         scores = await self._scores(left, right)
         if not np.isfinite(scores).all():
             raise ScoreError("the model gave infinity or NaN")
-        calibration = self.runtime.calibration
-        return Answer(scores) if calibration is None else _calibrated(calibration, scores, np.array(question.segments, object))
+        return answer_of(self.runtime.calibration, scores, question.segments)
 
     async def _scores(self, left: list[str], right: list[str]) -> np.ndarray:
         keys = self.cache.keys(self.runtime.digest, left, right)
@@ -61,7 +62,11 @@ class Service:
         return scores
 
 
-def _calibrated(calibration: Calibration, scores: np.ndarray, segments: np.ndarray) -> Answer:
-    verdicts = calibration.safe_verdicts(scores, segments)
+def answer_of(calibration: Calibration | None, scores: np.ndarray, segments: Sequence[str]) -> Answer:
+    """What scores [pairs] mean; `segments` of the pairs' queries, EVERYWHERE where unknown."""
+    if calibration is None:
+        return Answer(scores)
+    of_query = np.array(segments, object)
+    verdicts = calibration.safe_verdicts(scores, of_query)
     names = np.select(list(verdicts.values()), list(verdicts), default="")
-    return Answer(scores, calibration.gains(scores, segments), names.tolist())
+    return Answer(scores, calibration.gains(scores, of_query), names.tolist())

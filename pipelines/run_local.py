@@ -277,10 +277,10 @@ def _conclude(code: int, progress: Progress, places: Places, console: Console) -
     elif code == EXIT_INTERRUPTED:
         console.print("interrupted; run it again to go on: what is finished is reused", highlight=False)
     else:
+        for page in sorted(places.failures.glob(f"{progress.failed or '-'}/attempt-*.md")):
+            console.print(f"page: {page}", soft_wrap=True, highlight=False)
         kind = "error" if code == EXIT_INPUT else "failed"
         console.print(
             f"{kind} in {progress.failed or 'the runner'}: {progress.failure().message}", soft_wrap=True, highlight=False, markup=False
         )
-        for page in sorted(places.failures.glob(f"{progress.failed or '-'}/attempt-*.md")):
-            console.print(f"page: {page}", soft_wrap=True, highlight=False)
     return code

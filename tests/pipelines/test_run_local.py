@@ -179,7 +179,7 @@ def test_a_failed_run_ends_with_where_and_why_and_what_waits(tmp_path, raised, c
     assert run_local._conclude(code, progress, places, Console(file=out, width=200)) == code
     lines = out.getvalue().splitlines()
     assert lines[0] == f"tracking: 1 lines wait; send them with `make sync` or `python -m pipelines sync {tmp_path}`"
-    assert lines[1:] == [f"log: {tmp_path}/kfp/r1/run.log", last, f"page: {tmp_path}/failures/r1/teacher/attempt-1.md"]
+    assert lines[1:] == [f"log: {tmp_path}/kfp/r1/run.log", f"page: {tmp_path}/failures/r1/teacher/attempt-1.md", last]
 
 
 def test_a_finished_run_tells_the_decision_and_where_the_report_lies(tmp_path):

@@ -6,11 +6,13 @@ its spool afresh, and then it counts as unsent from the start.
 
 import hashlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 from components.shared import storage
 
+INJECTION_BYTES = 200  # more than that line has
 PIPELINE = "_pipeline"  # spool of the whole run: its tags and final status, written by whoever runs the pipeline
 
 
@@ -36,6 +38,19 @@ def unread(spool: Path, limit: int) -> tuple[list[dict[str, Any]], dict[str, Any
             lines.append(json.loads(line))
             offset += len(line)
     return lines, {"first": first, "offset": offset}
+
+
+def injection(run_id: str) -> bytes:
+    """A line that tells a later sender into which run of MLflow a spool belongs; nothing where kfp's plugin injected none."""
+    return json.dumps({"kind": "injected", "time": time.time(), "run_id": run_id}).encode() + b"\n" if run_id else b""
+
+
+def injected(spool: Path) -> str:
+    """The run that `injection` named, in the last line; empty where it did not."""
+    with spool.open("rb") as handle:
+        handle.seek(max(0, spool.stat().st_size - INJECTION_BYTES))
+        last = handle.read().splitlines()[-1:]
+    return json.loads(last[0])["run_id"] if last and last[0].startswith(b'{"kind": "injected"') else ""
 
 
 def mark(spool: Path, state: dict[str, Any]) -> None:

@@ -141,6 +141,7 @@ class Sender:
         self._experiment = ""
         self._parent: _Run | None = None
         self._children: dict[str, _Run] = {}
+        self._adopted: dict[str, tuple[_Run, _Run | None]] = {}
 
     def send(self) -> Outcome:
         """One round over all spools. Trouble with MLflow is returned, never raised."""
@@ -181,11 +182,13 @@ class Sender:
         if not lines:
             return 0
         batch = collect(lines)
-        parent = self._find_parent(client, batch.started)
+        injected = os.environ.get("MLFLOW_RUN_ID") or spools.injected(spool)
+        parent, child = self._adopt(client, injected) if injected else (self._find_parent(client, batch.started), None)
+        self._parent = parent
         if spool.stem == spools.PIPELINE:
             self._put(client, parent, batch)
         else:
-            child = self._find_child(client, parent, spool.stem, batch.started)
+            child = child or self._find_child(client, parent, spool.stem, batch.started)
             self._put(client, child, batch)
             self._put_on_parent(client, parent, batch)
         spools.mark(spool, state)
@@ -276,9 +279,7 @@ class Sender:
             return self._call(client.get_experiment_by_name, name).experiment_id
 
     def _find_parent(self, client: Any, started: int | None) -> _Run:
-        """The pipeline's run: the injected one, or the one with our run id, or a new one."""
-        if self._parent is None and os.environ.get("MLFLOW_RUN_ID"):
-            self._adopt(client, os.environ["MLFLOW_RUN_ID"])
+        """The pipeline's run: the one with our run id, or a new one."""
         if self._parent is None:
             self._experiment = self._experiment or self._find_experiment(client)
             run_id = self.folder.name
@@ -300,18 +301,16 @@ class Sender:
         roots = [run for run in found if PARENT_TAG not in run.data.tags]
         return sorted(roots, key=lambda run: (run.info.start_time, run.info.run_id))
 
-    def _adopt(self, client: Any, injected: str) -> None:
-        """kfp's MLflow plugin injects a run: the task's, which has a parent, or the pipeline's."""
-        run = self._call(client.get_run, injected)
-        self._experiment = run.info.experiment_id
-        above = run.data.tags.get(PARENT_TAG)
-        if above:
-            self._children[""] = _Run(injected, ours=False, params=set(run.data.params))
-        self._parent = _Run(above or injected, ours=False, params=set() if above else set(run.data.params))
+    def _adopt(self, client: Any, injected: str) -> tuple[_Run, _Run | None]:
+        """kfp's MLflow plugin injects a run, the task's, which has a parent, or the pipeline's: (pipeline's run, task's run)."""
+        if injected not in self._adopted:
+            run = self._call(client.get_run, injected)
+            self._experiment = run.info.experiment_id
+            above, given = run.data.tags.get(PARENT_TAG), _Run(injected, ours=False, params=set(run.data.params))
+            self._adopted[injected] = (_Run(above, ours=False), given) if above else (given, None)
+        return self._adopted[injected]
 
     def _find_child(self, client: Any, parent: _Run, section: str, started: int | None) -> _Run:
-        if "" in self._children:
-            return self._children[""]
         if section not in self._children:
             wanted = f"tags.`{PARENT_TAG}` = '{parent.run_id}' and tags.`{SECTION_TAG}` = '{section}'"
             found = self._call(client.search_runs, [self._experiment], wanted)
@@ -353,7 +352,8 @@ def send_at_task_end(spool: Path, workspace: str) -> Outcome | None:
     if outcome.unsent:
         logger.warning("tracking: %d lines wait for `python -m pipelines sync` (%s)", outcome.unsent, outcome.trouble)
         if not storage.is_local(workspace):
-            storage.write_bytes(storage.join(workspace, "tracking", spool.parent.name, spool.name), spool.read_bytes())
+            whole = spool.read_bytes() + spools.injection(os.environ.get("MLFLOW_RUN_ID", ""))
+            storage.write_bytes(storage.join(workspace, "tracking", spool.parent.name, spool.name), whole)
     return outcome
 
 

@@ -15,7 +15,9 @@ from components.shared.config import StepConfig
 from components.shared.errors import InputError
 from components.shared.handover import perform
 from components.shared.report import Report
-from components.shared.tracking_mlflow import EXPERIMENT, PARENT_TAG, RUN_TAG
+from components.shared.tracking import SpoolTracker
+from components.shared.tracking_mlflow import EXPERIMENT, PARENT_TAG, RUN_TAG, send_at_task_end
+from pipelines import sync
 
 SET_BY_PLUGIN = ("MLFLOW_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_WORKSPACE")
 SET_BY_US = ("MLFLOW_EXPERIMENT_NAME", "RELEVANCE_TRACKING", "RELEVANCE_LAST_STEP")
@@ -110,6 +112,24 @@ def test_a_retried_task_keeps_its_run_and_the_settings_that_it_has(tmp_path, cli
     run = plugin.runs()[plugin.tasks["pool"]]
     assert run.data.params == {"pool.depth": "2"}
     assert run.data.metrics["pool.loss"] == 0.25
+
+
+def test_what_is_sent_later_from_elsewhere_lands_in_the_run_that_was_injected(tmp_path, client, monkeypatch, bucket, uri):
+    plugin = Plugin(client, tmp_path, "k6", "later")
+    plugin.inject(monkeypatch, "pool")
+    spool = SpoolTracker(tmp_path / "task" / "k6" / "pool.jsonl", "pool")
+    spool.params({"depth": 2})
+    spool.headline({"pool.auc": 0.5})
+    monkeypatch.setenv("RELEVANCE_TRACKING_BUDGET_S", "-1")  # MLflow was away for as long as the task could wait
+    send_at_task_end(spool.file, f"{bucket}/w")
+    monkeypatch.delenv("MLFLOW_RUN_ID")
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
+    assert sync.send_all(f"{bucket}/w").unsent == 0
+    runs = plugin.runs()
+    assert set(runs) == {plugin.parent, plugin.tasks["pool"]}
+    assert runs[plugin.tasks["pool"]].data.params == {"pool.depth": "2"}
+    assert runs[plugin.parent].data.metrics == {"pool.auc": 0.5}
+    assert client.get_experiment_by_name(EXPERIMENT) is None
 
 
 def test_a_plugin_that_injects_nothing_is_joined_by_its_tag_where_its_experiment_is_named(tmp_path, client, monkeypatch):

@@ -35,6 +35,8 @@ PARTS = {
     "train-teacher": tables_speed.train_teacher,
     "train-teacher-gpu": tables_speed.train_teacher_gpu,
     "staged-prompts": tables_quality.staged_prompts,
+    "robustness": tables_quality.robustness,
+    "vocabulary": tables_quality.vocabulary,
     "soft-targets": tables_quality.soft_targets,
     "esci-means": tables_quality.esci_means,
     "esci-differences": tables_quality.esci_differences,

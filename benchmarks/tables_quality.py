@@ -136,3 +136,62 @@ def reasoning() -> str:
 
 def _plain(value: float | None) -> str:
     return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def robustness() -> str:
+    """The plain student's means over the seeds, and what the other arms differ from it by, clean and under each edit."""
+    record = load("robustness")
+    summary = record["result"]["summary"]
+    arms = [arm for arm in summary if arm != "plain"]
+    shown = [name for name in summary["plain"] if name != "auc"]
+    rows = [
+        [name.replace("_", " ").replace(".", ": "), f"{summary['plain'][name]['value']['mean']:.3f}",
+         *(of_seeds(summary[arm][name]["minus_plain"]) for arm in arms)]
+        for name in shown
+    ]  # fmt: skip
+    seeds = record["settings"]["seeds"]
+    intro = (
+        f"{len(seeds)} shops, {record['settings']['epochs']} epochs; means, and paired differences with 95 % t-intervals over the shops."
+    )
+    heads = ", ".join(f"{aspect} {own:.2f} ({major:.2f})" for aspect, own, major in _heads(record["result"]["runs"]))
+    return (
+        f"{intro}\n\n{table(['measure', 'plain', *(f'{arm} minus it' for arm in arms)], rows)}\n\nHeads right (majority's share): {heads}."
+    )
+
+
+def _heads(runs: list[dict]) -> list[tuple[str, float, float]]:
+    """(aspect, share right, share of the more frequent verdict), means over the runs that have the aspect."""
+    aspects = dict.fromkeys(name.split(".")[0] for run in runs for name in run["heads"])
+    found = []
+    for aspect in aspects:
+        of = [run["heads"] for run in runs if f"{aspect}.accuracy" in run["heads"]]
+        own, major = (sum(one[f"{aspect}.{name}"] for one in of) / len(of) for name in ("accuracy", "majority"))
+        found.append((aspect, own, major))
+    return found
+
+
+def vocabulary() -> str:
+    """Tokens of a pair by number of words; of the shops also the students' quality, a row each."""
+    record = load("vocabulary")
+    real = record["result"]["real"]
+    whole = next(iter(real.values()))["pair"]
+    rows = [
+        [f"{one['words']:,}", f"{one['item']:.1f}", f"{one['query']:.1f}", f"{one['pair']:.1f}", f"{one['pair'] / whole - 1:+.1%}"]
+        for one in real.values()
+    ]  # fmt: skip
+    shops = [
+        [str(one["seed"]), f"{one['tokens']['added_words']:.0f}", f"{before:.1f}", f"{after:.1f}", f"{after / before - 1:+.1%}",
+         *(f"{one['quality'][way][metric]:.3f}" for metric in METRICS for way in ("as it is", "with words"))]
+        for one in record["result"]["simulated"]
+        for before, after in [(one["tokens"]["tokens_per_pair.before"], one["tokens"]["tokens_per_pair"])]
+    ]  # fmt: skip
+    first = table(["words added", "tokens of an item", "of a query", "of both", "change"], rows)
+    header = [
+        "shop",
+        "words added",
+        "tokens before",
+        "after",
+        "change",
+        *(f"{m}, {way}" for m in METRICS for way in ("as it is", "with words")),
+    ]
+    return f"{first}\n\n{table(header, shops)}"

@@ -55,6 +55,7 @@ def _tokenizer(path: Path, max_tokens: int) -> Tokenizer:
     if not file.is_file():
         raise InputError(f"model folder '{path}' has no tokenizer.json; save it with a fast tokenizer of transformers")
     tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.encode_special_tokens = True  # as letters
     tokenizer.enable_truncation(max_tokens, strategy="longest_first")
     tokenizer.no_padding()
     return tokenizer

@@ -2,8 +2,8 @@
 
 Some keep a pair's relevance: a typing mistake, two words swapped, a word of the title dropped that nobody asked for, a size told in
 another unit; and what sellers try: the query's words repeated in the title, an instruction to whoever reads it. Others lower it for
-certain: an asked attribute, number or unit that the item no longer has, a word of the title that the query excludes, an accessory in the
-item's place. Where an edit finds nothing to change, it does not apply. The same text and seed give the same edit, whatever stands
+certain: an asked attribute, number or unit that the item no longer has, an excluded feature that it has now, an accessory in the item's
+place. Where an edit finds nothing to change, it does not apply. The same text and seed give the same edit, whatever stands
 beside it.
 """
 
@@ -217,9 +217,20 @@ def _replaced(pair: Pair, old: str, new: str) -> Pair:
 
 
 def _negation(pair: Pair, rng: Random, values: Values) -> Pair | None:
-    """The query excludes a word of the title."""
-    spots = _unasked(pair)
-    return {"query": f"{pair['query']} without {rng.choice(spots)[0].lower()}"} if spots else None
+    """What the query excludes is there: said so instead of denied, or added where the title is silent.
+
+    The query stays, because a student could answer any query that excludes something with lower scores for all items.
+    """
+    words, title = pair["query"].lower().split(), pair["title"]
+    excluded = [word for marker, word in pairwise(words) if marker in NEGATIONS and len(word) > 2 and word.isalpha()]
+    denials = [re.compile(rf"\b(?:{'|'.join(NEGATIONS)}) {word}\b", re.IGNORECASE) for word in excluded]
+    free = [at for at, word in enumerate(excluded) if denials[at].search(title) or not re.search(rf"\b{word}", title, re.IGNORECASE)]
+    if not free:
+        return None
+    at = rng.choice(free)
+    found, number = denials[at].subn(f"with {excluded[at]}", title)
+    told = re.sub(rf"\b({excluded[at]}:\s*)no\b", r"\1yes", pair["attributes"], flags=re.IGNORECASE)
+    return {"title": found if number else f"{title} with {excluded[at]}", "attributes": told}
 
 
 def _accessory_for(pair: Pair, rng: Random, values: Values) -> Pair | None:

@@ -26,6 +26,13 @@ def test_scores_do_not_depend_on_the_batch(students, runtimes):
     np.testing.assert_allclose(runtime.scores(QUERIES, TITLES), alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["cross_encoder", "bi_encoder"])
+def test_special_tokens_in_a_title_are_letters_as_for_the_model(students, runtimes, kind):
+    texts = QUERIES[:1], ["blue [SEP] red shoes [PAD]"]
+    found = runtimes[kind].scores(*texts)
+    np.testing.assert_allclose(found, Scorer(students[kind]).scores(*texts), atol=1e-5)
+
+
 def test_texts_are_cut_where_training_cuts_them(students, runtimes):
     long = "red running shoes " * 60  # 64 tokens are read
     np.testing.assert_allclose(

@@ -100,10 +100,14 @@ def test_an_asked_attribute_becomes_another_of_its_kind_everywhere():
     assert edited("attribute", "red shoes", "Red shoes") is None  # nobody asks for another color
 
 
-def test_what_a_query_excludes_stands_in_the_title():
-    found = {query for query, _ in all_of("negation", "shoes", "Mesh shoes with laces without straps")}
-    assert found == {"shoes without mesh"}  # not what a marker stands before, nor what is asked for
-    assert edited("negation", "mesh shoes", "mesh shoes") is None
+def test_what_a_query_excludes_is_there():
+    assert all_of("negation", "shoes without laces", "Mesh shoes") == {("shoes without laces", "Mesh shoes with laces")}
+    assert all_of("negation", "shoes no laces", "Shoes without Laces, red") == {("shoes no laces", "Shoes with laces, red")}
+    found = edited("negation", "shoes without laces", "Shoes", attributes="laces: no; lid: no")
+    assert found is not None
+    assert found[1]["attributes"] == "laces: yes; lid: no"
+    assert edited("negation", "shoes without laces", "Shoes with laces") is None  # it was there before
+    assert edited("negation", "shoes with laces", "Mesh shoes") is None
 
 
 def test_an_accessory_stands_in_the_items_place():

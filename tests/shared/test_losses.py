@@ -165,15 +165,16 @@ def test_no_query_with_two_items_gives_zero_with_a_gradient() -> None:
     assert scores.grad.tolist() == [0.0, 0.0]
 
 
-def test_gradient_of_a_split_batch_is_the_mean_of_its_halves() -> None:
-    """What data-parallel workers average, when each holds as many countable queries."""
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradient_of_a_split_batch_is_the_mean_of_its_parts_by_their_queries(name: str) -> None:
+    """What workers that share a batch's queries would add up: each part's gradient times its share of the queries."""
     rng = np.random.default_rng(3)
-    scores, targets = (torch.from_numpy(rng.normal(size=12)) for _ in range(2))
+    scores, targets = torch.from_numpy(rng.normal(size=12)), torch.from_numpy(rng.uniform(size=12))
     groups = torch.from_numpy(np.repeat(np.arange(4), 3))
 
     def gradient(part: slice, number: torch.Tensor, count: int) -> torch.Tensor:
         leaf = scores[part].clone().requires_grad_()
-        return torch.autograd.grad(margin_mse(leaf, targets[part], number, count), leaf)[0]
+        return torch.autograd.grad(LOSSES[name](leaf, targets[part], number, count), leaf)[0]
 
-    halves = [gradient(part, groups[:6], 2) / 2 for part in (slice(0, 6), slice(6, 12))]
-    torch.testing.assert_close(gradient(slice(0, 12), groups, 4), torch.cat(halves))
+    parts = [gradient(slice(0, 3), groups[:3], 1) / 4, gradient(slice(3, 12), groups[:9], 3) * 3 / 4]
+    torch.testing.assert_close(gradient(slice(0, 12), groups, 4), torch.cat(parts))

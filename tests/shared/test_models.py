@@ -18,6 +18,7 @@ from components.shared.models import folder
 from components.shared.models.batches import padding_share, token_batches
 from components.shared.models.pooling import mean_pool
 from components.shared.models.scoring import Scorer
+from components.shared.models.tokens import encode_rows
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 64}
 WORDS = ["red", "blue", "shoes", "lamp", "chair", "for", "large", "small", "garden", "kitchen"]
@@ -56,6 +57,14 @@ def make_folder(tmp_path: Path) -> Callable[..., str]:
         return uri
 
     return make
+
+
+def test_special_tokens_in_a_text_are_letters() -> None:
+    (ids,) = encode_rows(tokenizer(), ["red"], ["lamp [SEP] red [PAD]"], max_tokens=32)["input_ids"]
+    found = tokenizer().convert_ids_to_tokens(ids)
+    assert found[:4] == ["[CLS]", "red", "[SEP]", "lamp"]
+    assert found.count("[SEP]") == 2  # the tokenizer's own
+    assert "[PAD]" not in found
 
 
 @pytest.mark.parametrize("name", ["bert", "qwen3", "llama"])

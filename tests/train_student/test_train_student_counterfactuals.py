@@ -100,7 +100,7 @@ def test_relevant_pairs_have_copies_whose_rows_count_on(shop: Toy):
     assert (copies[1] == -1).all()
     assert sorted(copies[copies >= 0].tolist()) == list(range(3, 3 + len(left)))
     assert (left[copies[0, ACCESSORY] - 3], right[copies[0, ACCESSORY] - 3]) == ("red shoes", "Protective case for red shoes | color: red")
-    assert copies[0, NEGATION] == -1  # nothing stands in the title but what is asked for
+    assert copies[0, NEGATION] == -1  # the query excludes nothing
     with pytest.raises(InputError, match=r"no edit applies to any of 0 pairs whose gain is 0\.5 or more"):
         make_copies(config, folder.ModelSpec("bi_encoder", 24), lessons_of([("0", "0", 0.1)]), queries, items, None)
 

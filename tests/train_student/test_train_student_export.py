@@ -1,0 +1,96 @@
+"""The files that serving reads: what they score, when they are refused, and that the folder stays what it was."""
+
+import json
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import write_encoder
+
+from components.shared import storage
+from components.shared.errors import InputError
+from components.shared.models import folder
+from components.shared.models.onnx_session import OnnxSession
+from components.shared.models.scoring import Scorer
+from components.shared.models.tokens import encode_rows
+from components.train_student import exporting
+from components.train_student.config import TrainStudentConfig
+from components.train_student.exporting import check_exporter, compare, export
+
+LEFT, RIGHT = ["w1 w2", "w1 w2", "w3 w4", "w3 w4"], ["w1 w5", "w9 w2 w7", "w3", "w8 w8"]
+LESSONS = SimpleNamespace(validation=lambda: np.arange(4), query=np.array([0, 0, 1, 1]))
+
+
+def exported(model: str, **settings) -> tuple[dict[str, float], dict]:
+    config = TrainStudentConfig.from_mapping({"export": ["onnx", "onnx_int8"], **settings}, section="cross_encoder")
+    logging.disable(logging.DEBUG)  # pytest would keep every line that torch's exporter traces
+    metrics = export(config, model, (LEFT, RIGHT), LESSONS)
+    logging.disable(logging.NOTSET)
+    return metrics, json.loads(storage.read_bytes(f"{model}/onnx/export.json"))
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory) -> str:
+    """A random student; sentence-transformers opens it."""
+    from components.train_student.students import BiEncoder, save_student
+
+    place = tmp_path_factory.mktemp("student")
+    spec = folder.ModelSpec("bi_encoder", 24)
+    write_encoder(str(place / "encoder"))
+    network, tokenizer = folder.load_model(place / "encoder", spec), folder.load_tokenizer(place / "encoder")
+    made = BiEncoder(network, tokenizer, (LEFT, RIGHT), max_tokens=24, batch_tokens=512, scale=1.0)
+    save_student(str(place / "student"), made, tokenizer, spec)
+    return str(place / "student")
+
+
+def test_files_score_like_the_student_whose_folder_stays_what_it_was(student: str) -> None:
+    before = Scorer(student).scores(LEFT, RIGHT)
+    metrics, report = exported(student, min_spearman=0.01)
+    assert (report["best"], report["refused"], report["num_pairs"]) == ("int8", {}, 4)
+    assert metrics["export.fp32.kept"] == metrics["export.int8.kept"] == 1.0
+    assert 0 < metrics["export.fp32.largest_difference"] < 1e-5 < metrics["export.int8.largest_difference"] < 0.1
+    for one in report["files"].values():
+        assert storage.content_digest_of(f"{student}/onnx/{one['file']}") == one["digest"]
+    tokenizer = folder.load_tokenizer(storage.local_path(student))
+    session = OnnxSession(storage.local_path(student) / "onnx/model.onnx", 0)
+    left, right = (session.read(encode_rows(tokenizer, side, max_tokens=24), 64) for side in (LEFT, RIGHT))
+    np.testing.assert_allclose((left * right).sum(1), before, atol=1e-5)
+    np.testing.assert_array_equal(Scorer(student).scores(LEFT, RIGHT), before)
+    towers = pytest.importorskip("sentence_transformers").SentenceTransformer(student, device="cpu")
+    cosine = (towers.encode(LEFT, show_progress_bar=False) * towers.encode(RIGHT, show_progress_bar=False)).sum(1)
+    np.testing.assert_allclose(cosine, before, atol=1e-5)
+    # what does not order alike is refused with the reason, and its file goes; so does what was there before
+    quality = {"spearman_within": 1.0, "spearman_across": 0.5, "largest_difference": 0.0}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(exporting, "compare", lambda *_: quality)
+        metrics, report = exported(student, min_spearman=0.99)
+    assert report["refused"] == {"int8": "its Spearman to fp32 is 0.5000; min_spearman is 0.99"}
+    assert (report["best"], list(report["files"]), metrics["export.int8.kept"]) == ("fp32", ["fp32"], 0.0)
+    assert sorted(one.name for one in (storage.local_path(student) / "onnx").iterdir()) == ["export.json", "model.onnx"]
+    export(TrainStudentConfig(), student, (LEFT, RIGHT), LESSONS)
+    assert not storage.exists(f"{student}/onnx")
+
+
+def test_a_float32_file_that_errs_is_refused() -> None:
+    config = TrainStudentConfig()
+    quality = {"spearman_within": 1.0, "spearman_across": 1.0, "largest_difference": 2e-4}
+    assert exporting._fault(config, "fp32", quality) == "it changes a score by 0.0002; at most 0.0001"
+    assert exporting._fault(config, "int8", quality) == ""
+
+
+def test_quality_by_hand() -> None:
+    # query 0 in the same order (1), query 1 turned round (-1): 0 on average; over all four ranks 1 2 3 4 and 1 2 4 3: 1 - 6 x 2 / (4 x 15)
+    found = compare(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 2.0, 4.5, 3.0]), np.array([0, 0, 1, 1]))
+    assert found["spearman_within"] == pytest.approx(0.0)
+    assert found["spearman_across"] == pytest.approx(0.8)
+    assert found["largest_difference"] == pytest.approx(1.5)
+
+
+def test_an_export_that_cannot_be_made_is_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "onnxscript" else object())
+    check_exporter(TrainStudentConfig())
+    with pytest.raises(InputError, match=r"'export' = \['onnx'\]: onnxscript is not installed; pip install"):
+        check_exporter(TrainStudentConfig(export=["onnx"]))
+    with pytest.raises(InputError, match="a graph student reads neighbors, which no server has"):
+        TrainStudentConfig.from_mapping({"export": ["onnx"], "architecture": "graph"}, section="cross_encoder")

@@ -40,6 +40,15 @@ def test_texts_are_cut_where_training_cuts_them(students, runtimes):
     )
 
 
+def test_special_tokens_in_a_text_are_letters(students, runtimes):
+    hostile = ["red [SEP] red shoes", "red shoes [PAD][CLS]", "red shoes"]
+    scores = runtimes["cross_encoder"].scores(["red shoes"] * 3, hostile)
+    np.testing.assert_allclose(scores, Scorer(students["cross_encoder"]).scores(["red shoes"] * 3, hostile), atol=1e-5)
+    ids = [row.ids for row in runtimes["cross_encoder"].tokenizer.encode_batch([("red", one) for one in hostile])]
+    separator = ids[2][-1]
+    assert [row.count(separator) for row in ids] == [2, 2, 2]
+
+
 def test_a_bi_encoder_reads_a_text_once_as_long_as_it_is_kept(runtimes, monkeypatch):
     runtime = runtimes["bi_encoder"]  # keeps 8 vectors
     runtime.vectors.clear()

@@ -4,16 +4,17 @@ Small bi-encoders on simulated shops whose hidden rules are the teacher, each tr
 ei-SRC, arXiv 2406.02135), with counterfactual copies, with both, and with sub-judgments by rules beside the score (U12 of
 ELLM-rele, arXiv 2411.13045); all for the same number of epochs and with settings that were fixed before the first run. Examined on test
 queries as they are and under every edit of `shared/edits.py`. The copies in training are made by the same kinds of edits, of other queries.
-Results are kept after every seed. Writes `results/robustness.json`.
+Results are kept after every seed, and of seeds measured before under the same settings. Writes `results/robustness.json`.
 """
 
 import argparse
+import json
 import logging
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from machine import describe_machine, save
+from machine import RESULTS, describe_machine, save
 from rule_shop import summarise
 from student_shop import ENCODER, SHOP, STUDENT, StudentShop
 
@@ -74,19 +75,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    machine, runs = describe_machine(), []
+    machine, settings = describe_machine(), {"shop": SHOP, "encoder": ENCODER, "student": STUDENT, "epochs": NUM_EPOCHS, "arms": ARMS}
+    runs = [run for run in kept_runs(settings) if run["seed"] not in arguments.seeds]
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as folder:
             runs.append(measure(seed, Path(folder)))
-        settings = {
-            "shop": SHOP,
-            "encoder": ENCODER,
-            "student": STUDENT,
-            "epochs": NUM_EPOCHS,
-            "arms": ARMS,
-            "seeds": [run["seed"] for run in runs],
-        }
-        save("robustness", machine, settings, {"summary": summary(runs), "runs": runs})
+        save("robustness", machine, {**settings, "seeds": [run["seed"] for run in runs]}, {"summary": summary(runs), "runs": runs})
+
+
+def kept_runs(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Seeds that were measured before under the same settings."""
+    file = RESULTS / "robustness.json"
+    record = json.loads(file.read_text()) if file.is_file() else {"settings": {}}
+    same = {name: record["settings"].get(name) for name in settings} == json.loads(json.dumps(settings))
+    return record["result"]["runs"] if same else []
 
 
 if __name__ == "__main__":

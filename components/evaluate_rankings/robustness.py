@@ -95,7 +95,7 @@ def _by_query(edited: pa.Table, rankings: pa.Table, judgments: pa.Table, positiv
         for name, table in tables.items():
             db.register(name, table)
         db.execute(_PAIRS)
-        changes, flips = (db.execute(query, {"positive": positive_grade}).to_arrow_table() for query in (_CHANGES, _FLIPS))
+        changes, flips = (db.sql(query, params={"positive": positive_grade}).to_arrow_table() for query in (_CHANGES, _FLIPS))
     return changes, flips
 
 
@@ -120,11 +120,11 @@ def _whole(edited: pa.Table, rankings: pa.Table) -> pa.Table:
     with duckdb.connect() as db:
         db.register("edited", edited.filter(pc.is_in(edited["edit"], value_set=keeping)))
         db.register("rankings", rankings)
-        found = db.execute(
+        found = db.sql(
             """SELECT system || $mark || edit AS system, query_id, item_id, coalesce(edited.score, rankings.score) AS score
                FROM (SELECT DISTINCT system, edit FROM edited) JOIN rankings USING (system)
                LEFT JOIN edited USING (system, edit, query_id, item_id)""",
-            {"mark": EDITED},
+            params={"mark": EDITED},
         )
         return found.to_arrow_table()
 

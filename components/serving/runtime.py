@@ -58,7 +58,6 @@ def _tokenizer(path: Path, max_tokens: int) -> Tokenizer:
     tokenizer.encode_special_tokens = True  # as letters
     tokenizer.enable_truncation(max_tokens, strategy="longest_first")
     tokenizer.no_padding()
-    tokenizer.encode_special_tokens = True  # they are letters in a text
     return tokenizer
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import tables_data
 import tables_quality
+import tables_serving
 import tables_speed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +32,9 @@ PARTS = {
     "neighbors-speed": tables_data.neighbors_speed,
     "simulate-workers": tables_speed.simulate_workers,
     "score-decoder-gpu": tables_speed.score_decoder_gpu,
+    "latency": tables_serving.latency,
+    "latency-export": tables_serving.int8_export,
+    "serving": tables_serving.serving,
     "train-student": tables_speed.train_student,
     "train-teacher": tables_speed.train_teacher,
     "train-teacher-gpu": tables_speed.train_teacher_gpu,

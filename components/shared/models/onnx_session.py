@@ -32,6 +32,8 @@ class OnnxSession:
             raise InputError(f"'{file.name}' needs onnxruntime, which is not installed; pip install '.[onnx]'") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads
+        # threads that spin when they are done take the cores that a server, or another process, needs then
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self.session: Any = onnxruntime.InferenceSession(str(file), options, providers=onnxruntime.get_available_providers())
         except (Fail, InvalidProtobuf) as error:

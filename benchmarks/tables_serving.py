@@ -1,0 +1,49 @@
+"""Tables of serving: one request's ways, and what the server costs."""
+
+from page_parts import load, machine_line, table
+
+
+def latency() -> str:
+    record = load("latency")
+    rows = [
+        [
+            way.replace("_", " "),
+            *(f"{one[key]:.0f}" for key in ("fastest_ms", "p50_ms", "p95_ms", "p99_ms")),
+            f"{one['times_predict']:.2f}",
+            f"{one['spearman']:.4f}" if "spearman" in one else "-",
+            f"{one['largest_difference']:.1e}" if "largest_difference" in one else "-",
+        ]
+        for way, one in record["result"]["ways"].items()
+    ]
+    settings = record["settings"]
+    intro = f"{machine_line(record)} {settings['requests']} requests, {settings['rounds']} rounds, {settings['threads']} threads."
+    header = ["way", "fastest ms", "p50 ms", "p95 ms", "p99 ms", "x CrossEncoder.predict", "Spearman to fp32", "largest difference"]
+    return f"{intro}\n\n{table(header, rows)}"
+
+
+def int8_export() -> str:
+    """What the export's own check said, on pairs of train queries."""
+    report = load("latency")["result"]["export"]
+    rows = [
+        [name, f"{one['spearman_within']:.4f}", f"{one['spearman_across']:.4f}", f"{one['largest_difference']:.1e}"]
+        for name, one in report["files"].items()
+    ]
+    return table(["file", "Spearman within queries", "across", "largest difference"], rows)
+
+
+def serving() -> str:
+    record = load("serving")
+    result, settings = record["result"], record["settings"]
+    alone = [
+        [items, *(f"{one[key]:.2f}" for key in ("runtime_p50_ms", "server_p50_ms", "added_p50_ms"))]
+        for items, one in result["one_client"].items()
+    ]
+    loaded = [
+        [arm.replace("_", " "), f"{one['requests_per_s']:.1f}", f"{one['p50_ms']:.0f}", f"{one['p99_ms']:.0f}",
+         f"{one['pairs_a_batch']:.0f}", f"{one['cached_share']:.0%}"]
+        for arm, one in result["load"].items()
+    ]  # fmt: skip
+    first = table(["items", "runtime, p50 ms", "server, p50 ms", "median difference, ms"], alone)
+    second = table(["with", "requests/s", "p50 ms", "p99 ms", "pairs a batch", "from the cache"], loaded)
+    what = f"{settings['clients']} clients, {settings['load_items']} items a request:"
+    return f"{machine_line(record)} One client:\n\n{first}\n\n{what}\n\n{second}"

@@ -21,7 +21,10 @@ class StudentModel(PythonModel):
         if self.runtime.digest != given["digest"]:
             raise InputError(f"model '{given['model']}' is not the one that was saved (its digest differs); save the MLflow model again")
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    # its base is written without a type of what it returns, which reads as None
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
         del context, params
         texts = model_input.astype(object).where(model_input.notna(), None)
         fields = {name: texts[name].tolist() for name in ITEM_FIELDS if name in texts}

@@ -77,6 +77,7 @@ def test_sentence_transformers_opens_both_folders(
 ) -> None:
     peer = pytest.importorskip("sentence_transformers")
     left, right = (column[:20] for column in texts_of(toy))
+    right[0] = f"[SEP] {right[0]} [PAD]"  # a seller's letters, in either library
     joint = peer.CrossEncoder(str(cross_encoder[1]), device="cpu").predict(list(zip(left, right, strict=True)), show_progress_bar=False)
     np.testing.assert_allclose(joint, Scorer(str(cross_encoder[1])).scores(left, right), atol=1e-5)
     towers = peer.SentenceTransformer(str(bi_encoder[0]), device="cpu")

@@ -65,7 +65,8 @@ def is_decoder(folder: Path) -> bool:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    """Special tokens that are written in a text are letters to it; the saved folder says so, and other readers do the same."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True, split_special_tokens=True)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from components.shared.models.scoring import mean_pool
+from components.shared.models.pooling import mean_pool
 
 PROBES = ["red shoes", "a kettle"], ["blue running shoes for small gardens", "kettle"]
 

@@ -20,7 +20,7 @@ TIME_ZONE ?=
 
 comma := ,
 .DEFAULT_GOAL := help
-.PHONY: help setup spark run test nightly check bench compile submit schedule unschedule manifests images ui sync status clean
+.PHONY: help setup spark run test nightly postgres check bench compile submit schedule unschedule manifests images ui sync status clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ test: $(STAMP) ## all tests that need no GPU and no service (WORKERS=2 processes
 
 nightly: $(STAMP) ## the long tests
 	@$(BIN)/python -m pytest -m nightly
+
+postgres: $(STAMP) ## the tests of MLflow on PostgreSQL (needs its programs; adds psycopg2)
+	@$(BIN)/python -m pip install --quiet -c constraints.txt psycopg2-binary
+	@$(BIN)/python -m pytest -m postgres
 
 check: $(STAMP) ## lint, types, layers, recipes, compiled pipelines, sizes
 	@$(BIN)/ruff check .

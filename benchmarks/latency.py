@@ -1,9 +1,10 @@
 """Milliseconds of one request: a query with 50 items, tokenising included. python benchmarks/latency.py [--requests 8] [--rounds 3]
 
-The ways answer the same request in turn, so that a busy machine slows all of them alike; ratios are of one request's ways. What is
-served is `served_student.py`'s model by `components.serving.runtime`, in fp32 and int8. Beside it: transformers as its pages show it,
-`CrossEncoder.predict`, ONNX Runtime fed with one padded batch, and OpenVINO where it is installed (bf16 where the processor has it).
-A bi-encoder whose items' vectors are kept reads only the query; its weights are the pretrained ones, speed does not depend on them.
+In each round the ways answer the same requests, one way after the other and a first request unmeasured, because threads of the one before
+may still spin; ratios are of the same request in the same round. What is served is `served_student.py`'s model by
+`components.serving.runtime`, in fp32 and int8. Beside it: transformers as its pages show it, `CrossEncoder.predict`, ONNX Runtime fed with
+one padded batch, and OpenVINO where it is installed (bf16 where the processor has it). A bi-encoder whose items' vectors are kept reads
+only the query; its weights are the pretrained ones, speed does not depend on them.
 Spearman is to transformers in float32, the mean over requests. Writes `results/latency.json`.
 """
 
@@ -138,8 +139,9 @@ def measure(ways: dict[str, Way], asked: list[tuple[list[str], list[str]]], roun
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     scores = {name: [way(*one) for one in asked] for name, way in ways.items()}  # and everything is warm
     for _ in range(rounds):
-        for one in asked:
-            for name, way in ways.items():
+        for name, way in ways.items():
+            way(*asked[0])  # threads of the way before may still spin for a moment
+            for one in asked:
                 started = time.perf_counter()
                 way(*one)
                 seconds[name].append(time.perf_counter() - started)

@@ -41,6 +41,7 @@ PARTS = {
     "staged-prompts": tables_quality.staged_prompts,
     "robustness": tables_quality.robustness,
     "vocabulary": tables_quality.vocabulary,
+    "graph-student": tables_quality.graph_student,
     "soft-targets": tables_quality.soft_targets,
     "esci-means": tables_quality.esci_means,
     "esci-differences": tables_quality.esci_differences,

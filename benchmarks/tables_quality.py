@@ -195,3 +195,19 @@ def vocabulary() -> str:
         *(f"{m}, {way}" for m in METRICS for way in ("as it is", "with words")),
     ]
     return f"{first}\n\n{table(header, shops)}"
+
+
+def graph_student() -> str:
+    """Every model's means over the shops, then the differences that the checks are about."""
+    record = load("graph_student")
+    found: dict[str, dict[str, dict]] = {}
+    for one in record["result"]["summary"]:
+        found.setdefault(one["what"], {})[one["metric"]] = one
+    models = list(record["result"]["runs"][0]["models"])
+    metrics = [name for name in found[models[0]] if name != "pairs_per_s"]
+    means = [[name, *(f"{found[name][metric]['mean']:.3f}" for metric in metrics)] for name in models]
+    apart = [[name, *(with_interval(own[metric], "+") for metric in metrics)] for name, own in found.items() if " - " in name]
+    light = [[name, with_interval(next(iter(own.values())))] for name, own in found.items() if ": " in name]
+    head = f"{len(record['settings']['seeds'])} shops, test queries, means; differences with 95 % t-intervals over the shops."
+    tables = table(["model", *metrics], means), table(["difference", *metrics], apart), table(["light model", "value"], light)
+    return "\n\n".join([head, *tables])

@@ -23,11 +23,13 @@ PLACES = ("shop", "card", "items", "judged", "judgments", "events", "interaction
           "encoder")  # fmt: skip
 
 
-def make_shop(folder: Path, shop: dict, encoder: dict, split: Callable[[pa.Table], pa.Array] | None = None) -> dict[str, str]:
-    """Run every step before the teacher below `folder`; returns the teacher's inputs by name.
+def make_shop(
+    folder: Path, shop: dict, encoder: dict, split: Callable[[pa.Table], pa.Array] | None = None, *, neighbors: dict | None = None
+) -> dict[str, str]:
+    """Run every step before the teacher below `folder`; returns what a teacher or a student reads, by name.
 
     Args:
-        shop, encoder: settings of simulate_shop and prepare_encoder.
+        shop, encoder, neighbors: settings of simulate_shop, prepare_encoder and retrieve_neighbors.
         split: from the shop's judged queries to another split of each, before anything else reads them.
     """
     tracker = NullTracker()
@@ -46,7 +48,7 @@ def make_shop(folder: Path, shop: dict, encoder: dict, split: Callable[[pa.Table
     )  # fmt: skip
     shared = {name: place[name] for name in ("items", "queries")}
     retrieve_neighbors(
-        RetrieveNeighborsConfig.from_mapping({}, section="neighbors"), tracker=tracker, **shared,
+        RetrieveNeighborsConfig.from_mapping(neighbors or {}, section="neighbors"), tracker=tracker, **shared,
         **{name: place[name] for name in ("interactions", "judgments", "neighbors")},
     )  # fmt: skip
     settings = PrepareEncoderConfig.from_mapping({"max_tokens": MAX_TOKENS, **encoder}, section="encoder")

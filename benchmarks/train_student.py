@@ -3,9 +3,10 @@
   python benchmarks/train_student.py           # some minutes; writes benchmarks/results/train_student.json; needs the extra `bench`
 
 Both sides train the same weights on the same pairs with the same number of encoded pairs a step, the same optimizer and learning rate.
-`CrossEncoderTrainer` takes triples of a query and two items with their margin: here a query's items are dealt into triples so that none is
-encoded twice, which is the cheapest that its data allow; all margins of a query's 16 items would be 120 triples, that is 240 encodings of
-16 items. Ours learns all margins from one encoding of each item. Texts are tokenised within the time on both sides. Rounds alternate.
+`CrossEncoderTrainer` takes triples of a query and two items with their margin, in two ways here: `apart`, where no item is encoded twice,
+the least work, but nothing is learnt of the order between triples; and `chained`, 15 triples that tie a query's 16 items together, the
+fewest from which all its margins follow. Ours learns all 120 margins from one encoding of each item. A pass is one over all items. Texts
+are tokenised within the time on both sides. Rounds alternate.
 """
 
 import argparse
@@ -68,11 +69,17 @@ def train_ours(model: str, left: list[str], right: list[str], targets: np.ndarra
     return time.perf_counter() - started
 
 
-def train_theirs(model: str, left: list[str], right: list[str], targets: np.ndarray, scratch: str) -> float:
-    """Seconds of one pass over the pairs, two of a query at a time."""
+def triples(rows: int, chained: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the two items of each triple: neighbors in a query's list, each item in one triple or in a chain through the list."""
+    first = np.arange(rows).reshape(-1, ITEMS)[:, : -1 if chained else None : 1 if chained else 2].ravel()
+    return first, first + 1
+
+
+def train_theirs(model: str, left: list[str], right: list[str], targets: np.ndarray, scratch: str, *, chained: bool) -> float:
+    """Seconds of one pass over the pairs."""
     from datasets import Dataset
 
-    first, second = np.arange(0, len(left), 2), np.arange(1, len(left), 2)
+    first, second = triples(len(left), chained)
     rows = {
         "query": [left[row] for row in first], "one": [right[row] for row in first], "other": [right[row] for row in second],
         "label": (targets[first] - targets[second]).tolist(),
@@ -93,7 +100,10 @@ def result_of(num_queries: int, rounds: int, formats: list[str]) -> dict[str, An
     few = tuple(column[: 2 * QUERIES_A_STEP * ITEMS] for column in pairs)
     with tempfile.TemporaryDirectory() as where:
         model = cross_encoder(f"{where}/model")
-        ways: dict[str, Any] = {"cross_encoder_trainer": lambda given: train_theirs(model, *given, f"{where}/out")}
+        ways: dict[str, Any] = {
+            f"cross_encoder_trainer_{name}": lambda given, chained=chained: train_theirs(model, *given, f"{where}/out", chained=chained)
+            for name, chained in (("apart", False), ("chained", True))
+        }
         ways |= {f"ours_{one}": lambda given, one=one: train_ours(model, *given, one) for one in formats}
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for number in range(rounds + 1):
@@ -101,14 +111,19 @@ def result_of(num_queries: int, rounds: int, formats: list[str]) -> dict[str, An
                 spent = way(pairs if number else few)  # the first round pays for memory and kernels
                 if number:
                     seconds[name].append(spent)
-                print(f"round {number} {name:24s} {spent:6.2f} s", flush=True)
-    theirs = seconds["cross_encoder_trainer"]
+                print(f"round {number} {name:29s} {spent:6.2f} s", flush=True)
     return {
         "pairs": len(pairs[0]),
         "pairs_per_s": {name: len(pairs[0]) / statistics.median(values) for name, values in seconds.items()},
-        "times_trainer": {name: statistics.median(a / b for a, b in zip(theirs, values, strict=True)) for name, values in seconds.items()},
+        "times_apart": _ratios(seconds, "cross_encoder_trainer_apart"),
+        "times_chained": _ratios(seconds, "cross_encoder_trainer_chained"),
         "seconds": seconds,
     }
+
+
+def _ratios(seconds: dict[str, list[float]], peer: str) -> dict[str, float]:
+    """How many times as fast as `peer`, by the median over rounds."""
+    return {name: statistics.median(a / b for a, b in zip(seconds[peer], values, strict=True)) for name, values in seconds.items()}
 
 
 if __name__ == "__main__":
@@ -127,4 +142,4 @@ if __name__ == "__main__":
     result = result_of(given.queries, given.rounds, given.formats)
     save("train_student", machine, vars(given), result)
     for name, rate in result["pairs_per_s"].items():
-        print(f"{name:24s} {rate:8.1f} pairs/s  {result['times_trainer'][name]:5.2f} x the trainer")
+        print(f"{name:29s} {rate:8.1f} pairs/s  {result['times_apart'][name]:5.2f} x apart  {result['times_chained'][name]:5.2f} x chained")

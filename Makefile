@@ -71,7 +71,7 @@ check: $(STAMP) ## lint, types, layers, recipes, compiled pipelines, sizes
 bench: $(STAMP) ## measure: simulator, extraction, bots, scoring, training, sub-judgments, overhead per task, a first and later runs; then render the tables
 	@for one in simulate_shop extract_logs bots score_pairs score_decoder train_teacher train_student sub_judgments simulate_workers kfp_overhead run_times render; do echo "== $$one"; $(BIN)/python benchmarks/$$one.py || exit; done
 
-compile: $(STAMP) ## write runs/pipeline.yaml, the pipeline that `run` executes (PROFILE=cluster adds images and sizes; needs RELEVANCE_{CPU,GPU}_IMAGE)
+compile: $(STAMP) ## write runs/pipeline.yaml, the pipeline that `run` executes (PROFILE=cluster or single-gpu adds images and sizes; needs RELEVANCE_{CPU,GPU}_IMAGE)
 	@$(BIN)/python -m pipelines compile --recipe $(RECIPE) --profile $(PROFILE) --workspace '$(or $(WORKSPACE),runs/$(RECIPE))' \
 		$(if $(DATA),--data '$(DATA)') $(if $(DATE),--date $(DATE)) $(foreach one,$(SET),--set '$(one)')
 

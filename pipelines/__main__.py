@@ -19,7 +19,7 @@ from components.shared.errors import EXIT_INPUT, EXIT_TEMPORARY, InputError, Tem
 from pipelines import cron, estimate, ir, nights, package, plan, recipe, run_local, schedule, status, submit, sync
 from pipelines.kubeflow import HOST_VARIABLE, Kubeflow, check_host
 from pipelines.lint import lint
-from pipelines.placement import PROFILES, Images, images_of_environment
+from pipelines.placement import CLUSTER, LAPTOP, PROFILES, Images, images_of_environment, in_pods, profiles_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", parents=[chosen, data, day], help="run the whole pipeline on this machine")
     run.add_argument("--workspace", default="", metavar="DIR", help="where all outputs go (default: runs/<recipe>)")
     run.add_argument("-v", "--verbose", action="store_true", help="show everything that the tasks write")
-    placed = _placing("laptop", "runs/compiled")
+    placed = _placing(LAPTOP, "runs/compiled")
     build = commands.add_parser("compile", parents=[chosen, data, day, placed], help="write the pipeline as YAML for a cluster")
     build.add_argument("--output", default="runs/pipeline.yaml", metavar="FILE", help="file to write (default: runs/pipeline.yaml)")
     check = commands.add_parser("lint", help="look for faults in compiled pipelines; without files, in every recipe's")
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_options(commands.add_parser("plan", help="estimate time, GPU hours, storage and cost of a night; starts nothing"))
     of_teacher = commands.add_parser("estimate", parents=[chosen], help="memory, tokens and hours of training a recipe's teacher")
     estimate.add_options(of_teacher)
-    _add_cluster_commands(commands, [chosen, data, _placing("cluster", "")], day)
+    _add_cluster_commands(commands, [chosen, data, _placing(CLUSTER, "")], day)
     return parser
 
 
@@ -142,7 +142,7 @@ def _compile(given: argparse.Namespace) -> int:
 
 def _images(given: argparse.Namespace) -> Images | None:
     environment = images_of_environment()
-    if given.profile != "cluster":
+    if not in_pods(given.profile):
         return None
     return Images(
         given.cpu_image or environment.cpu,
@@ -160,7 +160,7 @@ def _lint(given: argparse.Namespace) -> int:
         targets = [
             ir.compile_pipeline(Path(place) / f"{name}-{profile}.yaml", {**recipe.load(name), "workspace": "w"}, profile, images)
             for name in recipe.names()
-            for profile in PROFILES
+            for profile in profiles_of(recipe.load(name))
         ]
         return max(_report(target) for target in targets)
 

@@ -11,6 +11,7 @@ from kfp import dsl
 
 from components.score_pairs.component import score_pairs
 from components.shared.errors import InputError
+from pipelines.placement import CLUSTER
 
 MOST = 64  # Kubeflow's loops become unreliable with more (kubeflow/pipelines#12131)
 SECTION = "scoring"
@@ -20,11 +21,11 @@ def num_helpers(arguments: Mapping[str, Any], profile: str) -> int:
     """How many helper tasks a pipeline gets.
 
     Raises:
-        InputError: for more than a loop can hold, or for a laptop, where tasks run one after another.
+        InputError: for more than a loop can hold, or for one machine, where tasks run one after another.
     """
     settings = arguments.get(SECTION, {})
     count = settings.get("group_workers", 1) if not settings.get("start_helpers", True) else 1
-    if count > 1 and profile != "cluster":
+    if count > 1 and profile != CLUSTER:
         raise InputError(f"recipe section '{SECTION}': group_workers = {count} needs a cluster; here set num_workers instead")
     if count > MOST:
         raise InputError(

@@ -13,7 +13,7 @@ from kfp.dsl import pipeline_context
 from components.shared.errors import InputError
 from pipelines.distillation import distillation
 from pipelines.fan_out import add_helpers, num_helpers
-from pipelines.placement import Images, place
+from pipelines.placement import LAPTOP, Images, in_pods, place
 from pipelines.preflight import add_preflight
 
 NAME = "relevance-distillation"
@@ -22,7 +22,7 @@ NAME = "relevance-distillation"
 def compile_pipeline(
     target: Path,
     arguments: Mapping[str, Any],
-    profile: str = "laptop",
+    profile: str = LAPTOP,
     images: Images | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> Path:
@@ -31,9 +31,9 @@ def compile_pipeline(
     Args:
         target: `.yaml` file to write.
         arguments: value of each pipeline parameter, by name.
-        profile: laptop or cluster.
-        images: image references; needed by profile cluster.
-        tags: environment of every task on a cluster, from which tracking takes its tags.
+        profile: one of `placement.PROFILES`.
+        images: image references; needed where tasks run in pods.
+        tags: environment of every task in a pod, from which tracking takes its tags.
 
     Raises:
         InputError: for a profile or images that cannot be placed, or helper tasks that cannot be.
@@ -47,7 +47,7 @@ def compile_pipeline(
         building = pipeline_context.Pipeline.get_default_pipeline()
         assert building is not None
         add_helpers(list(building.tasks.values()), helpers)
-        if images is not None and profile == "cluster":
+        if images is not None and in_pods(profile):
             add_preflight(list(building.tasks.values()), arguments, images)
         place(building.tasks.values(), profile, images, tags, arguments)
 

@@ -14,7 +14,7 @@ from components.shared import storage
 from components.shared.errors import InputError
 from pipelines import ir, recipe, run_local
 from pipelines.lint import lint
-from pipelines.placement import Images
+from pipelines.placement import CLUSTER, Images, in_pods
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Request:
     data: str = ""
     date: str = ""
     workspace: str = ""
-    profile: str = "cluster"
+    profile: str = CLUSTER
     images: Images | None = None
     service_account: str = ""
 
@@ -57,7 +57,7 @@ def prepare(request: Request, folder: Path) -> Package:
     day = run_local.check_date(request.date)
     places = {"workspace": check_workspace(request.workspace, request.profile), "data": _check_data(request, settings)}
     defaults = {**settings, **places, "date": ""}
-    images = request.images if request.profile == "cluster" else None
+    images = request.images if in_pods(request.profile) else None
     file = ir.compile_pipeline(folder / "pipeline.yaml", defaults, request.profile, images, environment_tags(request.recipe))
     if problems := lint(ir.read_ir(file)):
         raise InputError(f"the compiled pipeline is unsound: {'; '.join(problems)}")
@@ -79,8 +79,8 @@ def check_workspace(workspace: str, profile: str) -> str:
     """Raises InputError unless tasks of the profile can all reach the workspace."""
     if not workspace:
         raise InputError("no workspace is given; give --workspace gs://BUCKET/FOLDER, where all outputs of the tasks go")
-    if profile == "cluster" and (not workspace.startswith("gs://") or not workspace.removeprefix("gs://").strip("/")):
-        raise InputError(f"workspace '{workspace}' cannot be reached from every task of a cluster; give --workspace gs://BUCKET/FOLDER")
+    if in_pods(profile) and (not workspace.startswith("gs://") or not workspace.removeprefix("gs://").strip("/")):
+        raise InputError(f"workspace '{workspace}' cannot be reached from every task in a pod; give --workspace gs://BUCKET/FOLDER")
     return storage.normalise(workspace)
 
 
@@ -94,7 +94,7 @@ def environment_tags(recipe_name: str) -> dict[str, str]:
 
 
 def _check_data(request: Request, settings: recipe.Settings) -> str:
-    if not request.data or request.profile != "cluster":
+    if not request.data or not in_pods(request.profile):
         return run_local.check_data(request.data, settings["dataset"]["shape"])
     if not request.data.startswith("gs://"):
         raise InputError(f"data folder '{request.data}' cannot be reached from a cluster; copy it to a bucket and give --data gs://...")

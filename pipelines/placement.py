@@ -7,15 +7,17 @@ into its environment.
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kfp import dsl, kubernetes
+from kubernetes.utils.quantity import parse_quantity
 
 from components.shared.errors import InputError
 from components.shared.launch import SCRATCH_VOLUME
 
-PROFILES = ("laptop", "cluster")
+LAPTOP, ONE_GPU, CLUSTER = PROFILES = ("laptop", "single-gpu", "cluster")
 MLFLOW_CONFIG_MAP = "mlflow"
 MLFLOW_SECRET = "mlflow-credentials"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
@@ -65,6 +67,9 @@ PLACES: dict[str, Place] = {
 }
 
 
+WORKSTATION = Place(cpu="4", memory="32Gi", gpus=1, shared_memory="8Gi", scratch="100Gi")  # the most that a task gets on one
+
+
 @dataclass(frozen=True)
 class Images:
     """Image references by kind of task, pinned by digest, because the same tag may hold other code tomorrow.
@@ -106,19 +111,52 @@ def place(
     """
     if profile not in PROFILES:
         raise InputError(f"profile '{profile}' is not known; use one of {', '.join(PROFILES)}")
-    if profile == "cluster" and images is None:
-        raise InputError("profile 'cluster' needs images; give --cpu-image and --gpu-image")
+    if in_pods(profile) and images is None:
+        raise InputError(f"profile '{profile}' needs images; give --cpu-image and --gpu-image")
     for task in tasks:
         task.set_caching_options(False)
-        if images is not None and profile == "cluster":
-            _place_on_cluster(task, place_of(task.component_spec.name, settings or {}), images.check(), tags or {})
+        if images is not None and in_pods(profile):
+            _place_in_pod(task, place_of(task.component_spec.name, settings or {}, profile), images.check(), tags or {})
 
 
-def place_of(room: str, settings: Mapping[str, Any]) -> Place:
-    """A teacher gets as many GPUs as it has processes, and its share of the machine that eight of them fill."""
-    teacher, full = settings.get("teacher", {}), PLACES[TEACHER]
-    if room != TEACHER:
-        return PLACES[room]
+def in_pods(profile: str) -> bool:
+    """Whether tasks run on a Kubernetes, be it one machine or many."""
+    return profile != LAPTOP
+
+
+def place_of(room: str, settings: Mapping[str, Any], profile: str = CLUSTER) -> Place:
+    """What a room's task gets.
+
+    Raises:
+        InputError: for a teacher that wants more than the profile's machines have.
+    """
+    wanted = _place_of_teacher(settings.get("teacher", {})) if room == TEACHER else PLACES[room]
+    if profile != ONE_GPU:
+        return wanted
+    if wanted.gpus > WORKSTATION.gpus or wanted.starts_gpus:
+        raise InputError(f"profile '{profile}' has one GPU; set teacher.num_processes=1 and teacher.launcher=local, or use '{CLUSTER}'")
+    names = ("cpu", "memory", "shared_memory", "scratch")
+    least = {name: min(getattr(wanted, name), getattr(WORKSTATION, name), key=_amount) for name in names}
+    return replace(wanted, **least)
+
+
+def profiles_of(settings: Mapping[str, Any]) -> list[str]:
+    """Profiles whose machines are large enough for a recipe's teacher."""
+    found = []
+    for profile in PROFILES:
+        with suppress(InputError):
+            place_of(TEACHER, settings, profile)
+            found.append(profile)
+    return found
+
+
+def _amount(quantity: str) -> Any:
+    return parse_quantity(quantity or "0")
+
+
+def _place_of_teacher(teacher: Mapping[str, Any]) -> Place:
+    """As many GPUs as it has processes, and its share of the machine that eight of them fill."""
+    full = PLACES[TEACHER]
     if teacher.get("launcher") == "trainjob":
         return TRAINJOB
     num_gpus = teacher.get("num_processes", full.gpus)
@@ -130,7 +168,7 @@ def place_of(room: str, settings: Mapping[str, Any]) -> Place:
     return replace(full, gpus=num_gpus, **share)
 
 
-def _place_on_cluster(task: dsl.PipelineTask, wanted: Place, images: Images, tags: Mapping[str, str]) -> None:
+def _place_in_pod(task: dsl.PipelineTask, wanted: Place, images: Images, tags: Mapping[str, str]) -> None:
     room = task.component_spec.name
     on_gpus = wanted.needs_gpus
     # preflight proves that the GPU image can be pulled, on a node that costs little

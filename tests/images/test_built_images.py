@@ -1,11 +1,14 @@
-"""Images built for real, and the work done inside: every room's command line, the first rooms by hand, the whole pipeline by kfp."""
+"""Images built for real, and the work done inside: every room's command line, each of them by hand, the whole pipeline by kfp."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from components.shared import storage
 from components.shared.tables import read_table
@@ -59,6 +62,19 @@ def shared(tmp_path):
     return place
 
 
+@pytest.fixture(scope="module")
+def by_hand(engine, cpu, tmp_path_factory):
+    """What all rooms leave that are run by their command lines, one after another, inside."""
+    folder = tmp_path_factory.mktemp("by_hand")
+    folder.chmod(0o777)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.load("tiny", OVERRIDES)))
+    shutil.copy(Path(__file__).with_name("rooms_by_hand.sh"), folder)
+    mounted = ("-v", f"{folder}:{folder}")
+    tracked = ("--env", f"MLFLOW_TRACKING_URI=sqlite:///{folder}/mlflow.db")
+    done = engine.run(cpu, "sh", f"{folder}/rooms_by_hand.sh", str(folder), f"{folder}/recipe.yaml", options=(*mounted, *tracked))
+    return SimpleNamespace(folder=folder, said=done.stdout, mounted=mounted)
+
+
 @pytest.mark.parametrize("kind", ["cpu", "gpu", "serve"])
 def test_an_image_is_what_its_labels_say_and_lists_what_is_in_it(engine, request, kind, record_property):
     image = request.getfixturevalue(kind)
@@ -99,28 +115,39 @@ def test_every_rooms_command_line_explains_itself_inside(engine, cpu):
     ] + [["python", "-m", "pipelines"]]
 
 
-def test_the_first_rooms_work_by_hand_inside(engine, cpu, shared):
-    mounted = ("-v", f"{shared}:{shared}")
-    shop = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL["shop"].items()]
-    engine.run(cpu, "python", "-m", "components.simulate_shop", "--dataset", f"{shared}/shop", *shop, options=mounted)
-    outputs = [
-        part for name in ("card", "items", "judgments", "judged_queries") for part in (f"--{name.replace('_', '-')}", f"{shared}/{name}")
-    ]
-    engine.run(cpu, "python", "-m", "components.import_dataset", "--dataset", f"{shared}/shop", *outputs, options=mounted)
-    assert read_table(str(shared / "judgments"), "judgments").num_rows == 600
-    refused = engine.run(
-        cpu, "python", "-m", "components.import_dataset", "--dataset", f"{shared}/none", *outputs, options=mounted, check=False
-    )
-    assert (refused.returncode, refused.stderr.startswith("error: ")) == (2, True)
+def test_every_rooms_command_line_works_on_what_the_others_wrote(by_hand):
+    assert {line.removeprefix("== ") for line in by_hand.said.splitlines() if line.startswith("== ")} == set(ROOMS)
+    folder = by_hand.folder
+    assert read_table(str(folder / "judgments"), "judgments").num_rows == 600
+    num_rows = {name: read_table(str(folder / name), name).num_rows for name in ("pairs", "soft_targets", "sub_judgments")}
+    assert num_rows["soft_targets"] == num_rows["pairs"] > 300
+    assert num_rows["sub_judgments"] > num_rows["pairs"]  # several aspects of a pair are told
+    scored = read_table(str(folder / "cross_encoder"), "rankings")
+    assert scored["system"].unique().to_pylist() == ["cross_encoder"]
+    assert len((folder / "sheet.csv").read_text().splitlines()) > 100
+    assert json.loads((folder / "promotion.json").read_text())["outcome"] == "refuse"  # an untrained one finds words as well
+    assert "| workspace | ok |" in (folder / "preflight.md").read_text()
 
 
-def test_the_gpu_image_trains_with_deepspeed_and_preflight_says_which_torch_it_holds(engine, gpu, shared):
+def test_bad_input_inside_is_one_line_and_exit_code_2(engine, cpu, by_hand):
+    outputs = [part for name in ("card", "items", "judgments", "judged-queries") for part in (f"--{name}", f"{by_hand.folder}/none-{name}")]
+    asked = ("python", "-m", "components.import_dataset", "--dataset", f"{by_hand.folder}/none", *outputs)
+    refused = engine.run(cpu, *asked, options=by_hand.mounted, check=False)
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert not list(by_hand.folder.glob("none-*"))
+
+
+def test_the_gpu_image_trains_a_teacher_in_two_processes_of_deepspeed(engine, gpu, by_hand):
     asked = "import deepspeed, torch; from components.preflight.step import cuda_of_torch; print(cuda_of_torch() == torch.version.cuda)"
     assert engine.run(gpu, "python", "-W", "ignore", "-c", asked).stdout.splitlines()[-1] == "True"
-    page = shared / "page.md"
-    looked = ("python", "-m", "components.preflight", "--workspace", f"{shared}/work", "--page", str(page))
-    engine.run(gpu, *looked, options=("-v", f"{shared}:{shared}"))
-    assert "| workspace | ok |" in page.read_text()
+    folder = by_hand.folder
+    names = ("card.json", "encoder", "items", "queries", "judgments", "neighbors")
+    inputs = [part for name in names for part in (f"--{name.removesuffix('.json')}", f"{folder}/{name}")]
+    train = ("python", "-m", "components.train_teacher", "--recipe", f"{folder}/recipe.yaml", *inputs)
+    engine.run(gpu, *train, "--num-processes", "2", "--model", f"{folder}/two", options=(*by_hand.mounted, "--env", "DS_ACCELERATOR=cpu"))
+    assert storage.read_json(f"{folder}/two/relevance.json")["kind"] == storage.read_json(f"{folder}/teacher/relevance.json")["kind"]
 
 
 def test_the_whole_pipeline_runs_with_every_task_in_a_container(engine, cpu, shared, tmp_path):

@@ -10,7 +10,7 @@ import yaml
 from components.shared.errors import InputError
 from pipelines import ir, recipe
 from pipelines.lint import lint
-from pipelines.placement import PLACES, Images, Place, place_of
+from pipelines.placement import PLACES, Images, Place, place_of, profiles_of
 
 GOLDEN = Path(__file__).parent / "golden_edges.txt"
 CPU, GPU = "registry.example/cpu@sha256:" + "a" * 64, "registry.example/gpu@sha256:" + "b" * 64
@@ -141,6 +141,31 @@ def test_a_teacher_gets_as_many_gpus_as_it_has_processes(tmp_path):
         place_of("train-teacher", {"teacher": {"num_processes": 9}})
 
 
+def test_one_workstation_holds_every_task_and_gives_its_gpu_to_one_at_a_time(tmp_path):
+    arguments = {**recipe.load("single_gpu"), "workspace": "gs://bucket/w"}
+    file = ir.compile_pipeline(tmp_path / "p.yaml", arguments, "single-gpu", Images(CPU, GPU))
+    document, platform = yaml.safe_load_all(file.read_text())
+    wanted = {label: one["container"]["resources"] for label, one in document["deploymentSpec"]["executors"].items()}
+    assert max(float(one["resourceCpuRequest"]) for one in wanted.values()) == 4
+    assert {one["resourceMemoryLimit"] for one in wanted.values()} == {"2Gi", "4Gi", "8Gi", "16Gi", "32Gi"}
+    counts = {label: one["accelerator"]["resourceCount"] for label, one in wanted.items() if "accelerator" in one}
+    assert set(counts.values()) == {"1"}
+    assert set(counts) == {label for label in wanted if label.startswith(("exec-train-", "exec-score-"))}
+    kubernetes = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    limits = {mount["mountPath"]: mount["sizeLimit"] for mount in kubernetes["exec-train-teacher"]["emptyDirMounts"]}
+    assert limits == {"/scratch": "100Gi", "/dev/shm": "8Gi"}
+    assert "nodeSelector" not in kubernetes["exec-train-teacher"]
+
+
+@pytest.mark.parametrize("override", ["teacher.num_processes=2", "teacher.launcher=trainjob"])
+def test_a_workstation_refuses_a_teacher_of_several_gpus(override):
+    settings = recipe.load("decoder_gpu", [override])
+    with pytest.raises(InputError, match=r"profile 'single-gpu' has one GPU; set teacher\.num_processes=1 and teacher\.launcher=local"):
+        place_of("train-teacher", settings, "single-gpu")
+    assert profiles_of(settings) == ["laptop", "cluster"]
+    assert profiles_of(recipe.load("decoder_gpu")) == ["laptop", "single-gpu", "cluster"]
+
+
 def test_tasks_with_gpus_go_to_the_nodes_that_are_named(tmp_path):
     images = Images(CPU, GPU, nodes="cloud.google.com/gke-accelerator=nvidia-h100-80gb,relevance/pool=gpu-spot")
     file = ir.compile_pipeline(tmp_path / "p.yaml", {**recipe.load("cluster"), "workspace": "gs://bucket/w"}, "cluster", images)
@@ -161,7 +186,8 @@ def test_every_room_has_a_place(laptop):
         ("cluster", Images("registry.example/cpu:latest", GPU), "cpu image 'registry.example/cpu:latest' is not pinned; give --cpu-image"),
         ("cluster", Images(CPU, "registry.example/gpu:latest"), "gpu image 'registry.example/gpu:latest' is not pinned; give --gpu-image"),
         ("cluster", Images(CPU, GPU, nodes="gpu spot"), "'gpu spot' is no label of a node; give --gpu-nodes KEY=VALUE"),
-        ("moon", None, "use one of laptop, cluster"),
+        ("single-gpu", None, "profile 'single-gpu' needs images"),
+        ("moon", None, "use one of laptop, single-gpu, cluster"),
     ],
 )
 def test_a_place_that_cannot_be_is_refused(tmp_path, profile, images, message):

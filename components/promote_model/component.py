@@ -34,9 +34,13 @@ def promote_model(
     from components.shared.handover import perform
 
     students = {"cross_encoder": cross_encoder, "bi_encoder": bi_encoder}
-    system = PromoteModelConfig.from_mapping(config, section=section).system
-    if system not in students:
-        raise InputError(f"section '{section}': key 'system' = {system!r}; the pipeline trains {', '.join(students)}")
+
+    def challenger():
+        system = PromoteModelConfig.from_mapping(config, section=section).system
+        if system not in students:
+            raise InputError(f"section '{section}': key 'system' = {system!r}; the pipeline trains {', '.join(students)}")
+        return students[system]
+
     perform(
         "components.promote_model.step",
         PromoteModelConfig,
@@ -44,7 +48,7 @@ def promote_model(
         config=config,
         workspace=workspace,
         run_id=run_id,
-        inputs={"evaluation": evaluation, "model": students[system], "lineage": lineage},
+        inputs={"evaluation": evaluation, "model": challenger, "lineage": lineage},
         outputs={"promotion": promotion},
         pages={"README.md": card, "summary": summary},
         values={"run_id": run_id},

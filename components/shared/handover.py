@@ -51,11 +51,11 @@ def perform(
         run: the step's function, or the name of the module that holds it as `run`: that one is imported only when there is work to
             do, because torch alone takes seconds and a night that is run again re-uses most of its steps.
         inputs: argument of `run` -> kfp artifact of an earlier step (its file holds the address of the data), or a list of them,
-            which `run` gets as addresses joined by commas.
+            which `run` gets as addresses joined by commas, or what gives them.
         outputs: argument of `run` -> kfp artifact to fill; `run` gets the address to write to.
         pages: file name that `run` writes beside its outputs (`report.html`) -> kfp HTML or Markdown artifact.
             `summary` is made here from the report, or says why the step failed.
-        values: plain arguments of `run`, or what gives them: what may fail belongs in here, where a failure is told.
+        values: plain arguments of `run`, or what gives them. What may fail belongs into what gives, where a failure is told.
 
     Raises:
         InputError: for settings or inputs that are wrong.
@@ -66,7 +66,7 @@ def perform(
     try:
         with _told(attempt, SpoolTracker(spool, section), (pages or {}).get("summary")):
             settings = config_type.from_mapping(config, section=section)
-            addresses = {name: address_of(artifact) for name, artifact in inputs.items()}
+            addresses = {name: address_of(artifact() if callable(artifact) else artifact) for name, artifact in inputs.items()}
             plain = {name: value if isinstance(value, str) else value() for name, value in (values or {}).items()}
             folder = storage.join(workspace, section, _fingerprint(run, settings, addresses, plain))
             places = {name: storage.join(folder, name) for name in outputs}

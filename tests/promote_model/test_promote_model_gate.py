@@ -247,6 +247,7 @@ def test_the_component_judges_the_student_that_the_recipe_names(evaluated, model
     assert (decision["outcome"], decision["model"]) == ("promote", storage.normalise(model("b")))
     with pytest.raises(InputError, match="'system' = 'teacher'; the pipeline trains cross_encoder, bi_encoder"):
         decide("teacher")
+    assert "the pipeline trains cross_encoder, bi_encoder" in (tmp_path / "teacher-summary").read_text()  # the failure's page
 
 
 def command(*arguments):

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
-EXTRAS := pipeline,tracking,cloud,train,onnx,serve,evaluation,offline-encoder,dev
+EXTRAS := pipeline,tracking,cloud,train,onnx,openvino,serve,evaluation,offline-encoder,dev
 
 RECIPE ?= tiny
 DATA ?=

@@ -2,14 +2,14 @@
 
 In each round the ways answer the same requests, one way after the other and a first request unmeasured, because threads of the one before
 may still spin; ratios are of the same request in the same round. What is served is `served_student.py`'s model by
-`components.serving.runtime`, in fp32 and int8. Beside it: transformers as its pages show it, `CrossEncoder.predict`, ONNX Runtime fed with
-one padded batch, and OpenVINO where it is installed (bf16 where the processor has it). A bi-encoder whose items' vectors are kept reads
-only the query; its weights are the pretrained ones, speed does not depend on them.
+`components.serving.runtime`, by both runtimes in fp32 and int8. Beside it: transformers as its pages show it, `CrossEncoder.predict`, and
+both runtimes fed with one padded batch of the model as torch's exporter writes it when nobody makes it lean; OpenVINO in bf16 where the
+processor has it. A bi-encoder whose items' vectors are kept reads only the query; its weights are the pretrained ones, speed does not
+depend on them.
 Spearman is to transformers in float32, the mean over requests. Writes `results/latency.json`.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import tempfile
@@ -28,9 +28,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from components.serving.runtime import open_runtime
 from components.shared.models import folder
-from components.shared.models.onnx_session import FOLDER, REPORT
+from components.shared.models.sessions import FOLDER, REPORT, RUNTIMES
 from components.train_student.config import TrainStudentConfig
-from components.train_student.exporting import FILES, export
+from components.train_student.exporting import export
 
 NUM_ITEMS, BASE, REFERENCE = 50, "cross_encoder_predict", "transformers"
 Way = Callable[[list[str], list[str]], np.ndarray]
@@ -48,9 +48,10 @@ def exported(model: str) -> dict[str, Any]:
     """The export's report; int8 is refused or kept by the pairs of train queries, never by the requests."""
     ids, left, right, _ = judged_texts("train")
     rows = np.flatnonzero(ids < np.unique(ids)[10])  # ten whole queries
-    lessons: Any = SimpleNamespace(validation=lambda: rows, query=np.unique(ids, return_inverse=True)[1])
+    others = np.flatnonzero(ids >= np.unique(ids)[10])
+    lessons: Any = SimpleNamespace(validation=lambda: rows, training=lambda: others, query=np.unique(ids, return_inverse=True)[1])
     if not (Path(model) / FOLDER / REPORT).is_file():
-        export(TrainStudentConfig(export=["onnx", "onnx_int8"], min_spearman=0.9), model, (left, right), lessons)
+        export(TrainStudentConfig(export=["onnx", "onnx_int8", "openvino_int8"], min_spearman=0.9), model, (left, right), lessons)
     return json.loads((Path(model) / FOLDER / REPORT).read_text())
 
 
@@ -72,40 +73,52 @@ def predict_way(model: str) -> Way:
     return lambda left, right: peer.predict(list(zip(left, right, strict=True)), show_progress_bar=False)
 
 
-def onnx_way(model: str, file: str, threads: int) -> Way:
-    import onnxruntime
+def plain_export(model: str, scratch: str) -> str:
+    """The model as torch's exporter writes it by itself."""
+    tokenizer, network = AutoTokenizer.from_pretrained(model), AutoModelForSequenceClassification.from_pretrained(model).eval()
+    batch = dict(tokenizer(["red shoes", "a kettle"], ["blue running shoes", "kettle"], padding=True, return_tensors="pt"))
+    free = {name: {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for name in batch}
+    file = f"{scratch}/plain.onnx"
+    names: dict[str, Any] = {"input_names": list(batch), "output_names": ["logits"]}
+    torch.onnx.export(network, kwargs=batch, f=file, dynamic_shapes=free, dynamo=True, verbose=False, external_data=False, **names)
+    return file
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    tokenizer, session = AutoTokenizer.from_pretrained(model), onnxruntime.InferenceSession(f"{model}/{FOLDER}/{file}", options)
+
+def one_batch(model: str, run: Callable[[dict[str, np.ndarray]], np.ndarray]) -> Way:
+    """All pairs of a request padded to the longest."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
 
     def score(left: list[str], right: list[str]) -> np.ndarray:
         batch = tokenizer(left, right, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="np")
-        return session.run(None, {name: column.astype(np.int64) for name, column in batch.items()})[0][:, 0]
+        return run({name: column.astype(np.int64) for name, column in batch.items()})[:, 0].copy()
 
     return score
 
 
-def openvino_ways(model: str, threads: int) -> dict[str, Way]:
-    if importlib.util.find_spec("openvino") is None:
-        return {}
+def exported_ways(model: str, scratch: str, threads: int) -> dict[str, Way]:
+    """Both runtimes with a plain export, in one padded batch."""
+    import onnxruntime
     import openvino
 
-    core, tokenizer = openvino.Core(), AutoTokenizer.from_pretrained(model)
-    network = core.read_model(f"{model}/{FOLDER}/{FILES['fp32']}")
-
-    def way(precision: str) -> Way:
-        hints = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
-        compiled = core.compile_model(network, "CPU", hints)
-
-        def score(left: list[str], right: list[str]) -> np.ndarray:
-            batch = tokenizer(left, right, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="np")
-            return compiled({name: column.astype(np.int64) for name, column in batch.items()})[0][:, 0].copy()
-
-        return score
-
+    file, core, options = plain_export(model, scratch), openvino.Core(), onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(file, options)
+    ways = {"onnxruntime_fp32": one_batch(model, lambda feed: session.run(None, feed)[0])}
     has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return {"openvino_fp32": way("f32")} | ({"openvino_bf16": way("bf16")} if has_bf16 else {})
+    for name, precision in [("openvino_fp32", "f32")] + ([("openvino_bf16", "bf16")] if has_bf16 else []):
+        hints = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        compiled = core.compile_model(file, "CPU", hints)
+        ways[name] = one_batch(model, lambda feed, compiled=compiled: compiled(feed)[0])
+    return ways
+
+
+def served_ways(model: str, threads: int, batch_tokens: int) -> dict[str, Way]:
+    settings: dict[str, Any] = {"num_threads": threads, "batch_tokens": batch_tokens}
+    return {
+        f"served_{runtime}_{one}": open_runtime(model, precision=one, runtime=runtime, **settings).scores
+        for runtime in reversed(RUNTIMES)
+        for one in ("fp32", "int8")
+    }
 
 
 def bi_encoder_way(place: str, threads: int) -> Way:
@@ -126,11 +139,9 @@ def bi_encoder_way(place: str, threads: int) -> Way:
 
 
 def ways_of(model: str, scratch: str, threads: int, batch_tokens: int) -> dict[str, Way]:
-    served = {f"served_{one}": open_runtime(model, precision=one, num_threads=threads, batch_tokens=batch_tokens).scores for one in FILES}
     return {
-        REFERENCE: transformers_way(model), BASE: predict_way(model),
-        **{f"onnxruntime_{one}": onnx_way(model, file, threads) for one, file in FILES.items()},
-        **openvino_ways(model, threads), **served, "served_bi_encoder": bi_encoder_way(f"{scratch}/bi", threads),
+        REFERENCE: transformers_way(model), BASE: predict_way(model), **exported_ways(model, scratch, threads),
+        **served_ways(model, threads, batch_tokens), "served_bi_encoder": bi_encoder_way(f"{scratch}/bi", threads),
     }  # fmt: skip
 
 

@@ -6,7 +6,8 @@
 The ways score the same pairs in turn, several rounds, so that a busy machine slows all of them alike:
 sentence-transformers' `CrossEncoder.predict`; padded to the longest allowed length; padded to the longest of each batch in arrival
 order; length buckets under a token budget (what encoders get that cannot be read in packs); packs without padding whose last layer works
-at the first token alone (what `components.shared.models.scoring.Scorer` does); the last two in bf16 too.
+at the first token alone (what `components.shared.models.scoring.Scorer` does); the last two in bf16 too; and the engines that read an
+export (`components.score_pairs.onnx_engine`), with the same token budget.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from machine import describe_machine, save
 from sentence_transformers import CrossEncoder
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from components.score_pairs.onnx_engine import ENGINES, OnnxScorer
 from components.shared.models import folder
 from components.shared.models.batches import padding_share, token_batches
 from components.shared.models.folder import ModelSpec
@@ -88,9 +91,11 @@ def measure(ways: dict[str, Callable[[], np.ndarray]], rounds: int) -> tuple[dic
     return seconds, scores
 
 
-def ours_of(model: str, formats: list[str]) -> dict[str, Scorer]:
-    """Our two methods in each number format."""
-    found = {}
+def ours_of(model: str, formats: list[str], threads: int) -> dict[str, Any]:
+    """Our two methods in each number format, and the engines."""
+    found: dict[str, Any] = {
+        f"engine_{engine}": OnnxScorer(model, engine=engine, batch_tokens=BATCH_TOKENS, num_threads=threads) for engine in ENGINES
+    }
     for precision in formats:
         suffix = "" if precision == "fp32" else f"_{precision}"
         found |= {f"{method}{suffix}": Scorer(model, batch_tokens=BATCH_TOKENS, precision=precision) for method in ("bucketed", "packed")}
@@ -102,7 +107,7 @@ def result_of(num_pairs: int, rounds: int, formats: list[str]) -> dict:
     left, right = example_pairs(num_pairs)
     with tempfile.TemporaryDirectory() as where:
         model = cross_encoder(where)
-        ours = ours_of(model, formats)
+        ours = ours_of(model, formats, torch.get_num_threads())
         fp32 = ours["bucketed"]
         peer = CrossEncoder(model, num_labels=1, max_length=MAX_TOKENS, activation_fn=torch.nn.Identity())
     ways = {

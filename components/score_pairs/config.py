@@ -44,10 +44,10 @@ class ScorePairsConfig(StepConfig):
         True,
         description="Whether a teacher that was taught to reason writes its steps first; false reads its grade at once, which is faster.",
     )
-    engine: Literal["transformers", "onnx", "vllm", "endpoint"] = Field(
+    engine: Literal["transformers", "onnx", "openvino", "vllm", "endpoint"] = Field(
         "transformers",
-        description="Who computes: transformers; 'onnx' for encoders that read jointly, 'vllm' for decoders (own image), 'endpoint' for a "
-        "generative grader that is asked over HTTP.",
+        description="Who computes: transformers; 'onnx' (ONNX Runtime) or 'openvino' (faster on a CPU) for encoders that read jointly, "
+        "'vllm' for decoders (own image), 'endpoint' for a generative grader that is asked over HTTP.",
     )
     drift_pairs: int = Field(
         0, ge=0, description="Pairs that the reference (transformers, plain, fp32) scores too, to report how far the engine is from it."

@@ -23,10 +23,10 @@ def open_scorer(config: ScorePairsConfig, model: str) -> PairScorer:
         from components.score_pairs.endpoint_engine import EndpointScorer  # noqa: PLC0415
 
         return EndpointScorer(model)
-    if config.engine == "onnx":
+    if config.engine in ("onnx", "openvino"):
         from components.score_pairs.onnx_engine import OnnxScorer  # noqa: PLC0415 - an optional runtime
 
-        return OnnxScorer(model, batch_tokens=config.batch_tokens, num_threads=config.num_threads)
+        return OnnxScorer(model, engine=config.engine, batch_tokens=config.batch_tokens, num_threads=config.num_threads)
     if config.engine == "vllm":
         from components.score_pairs.vllm_engine import VllmScorer  # noqa: PLC0415
 

@@ -16,6 +16,9 @@ class ServingConfig(StepConfig):
     precision: Literal["auto", "fp32", "int8"] = Field(
         "auto", description="Which exported file is read; auto: int8 where the export found that it orders like fp32, else fp32."
     )
+    runtime: Literal["auto", "openvino", "onnxruntime"] = Field(
+        "auto", description="What computes; auto: OpenVINO where it is installed and has such a file, else ONNX Runtime."
+    )
     num_threads: int = Field(0, ge=0, description="Threads that compute; 0 takes all cores.")
     batch_tokens: int = Field(2048, ge=16, description="Tokens of one forward pass, padding included; rows of similar length share one.")
     max_wait_ms: float = Field(

@@ -1,4 +1,4 @@
-"""A model folder's exported network as a function from texts to scores. Needs ONNX Runtime and a tokenizer, no torch."""
+"""A model folder's exported network as a function from texts to scores. Needs ONNX Runtime or OpenVINO and a tokenizer, no torch."""
 
 import logging
 import tempfile
@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from components.shared import registry, storage, text
 from components.shared.calibration import Calibration
 from components.shared.errors import InputError
-from components.shared.models.onnx_session import FOLDER, REPORT, Columns, OnnxSession
+from components.shared.models.sessions import FOLDER, REPORT, RUNTIMES, Columns, Session, digest_of, installed
 from components.shared.models.spec import ModelSpec, fetch, read_written_spec
 
 logger = logging.getLogger(__name__)
@@ -23,10 +23,22 @@ logger = logging.getLogger(__name__)
 ITEM_FIELDS = ("title", "brand", "color", "category")
 
 
+FILES = {"openvino": {"int8": "openvino_int8", "fp32": "fp32"}, "onnxruntime": {"int8": "int8", "fp32": "fp32"}}  # names in the report
+
+
 def open_runtime(
-    address: str, *, precision: str = "auto", num_threads: int = 0, batch_tokens: int = 2048, num_cached_vectors: int = 100_000
+    address: str,
+    *,
+    precision: str = "auto",
+    runtime: str = "auto",
+    num_threads: int = 0,
+    batch_tokens: int = 2048,
+    num_cached_vectors: int = 100_000,
 ) -> "Runtime":
     """The network behind a model folder's address, or `models:/name@champion`.
+
+    Args:
+        precision, runtime: auto takes what is fastest among the files that there are and the runtimes that are installed.
 
     Raises:
         InputError: for what is no student's folder, or a file that was not exported or was changed since.
@@ -39,9 +51,10 @@ def open_runtime(
     if spec.kind not in ("cross_encoder", "bi_encoder", "encoder") or spec.decoder:
         raise InputError(f"model '{address}' is a {'decoder' if spec.decoder else spec.kind}; what is served is an encoder student")
     tokenizer = _tokenizer(path, spec.max_tokens)
-    file, found = _exported(path, precision)
+    runtimes = [runtime] if runtime != "auto" else installed() or ["onnxruntime"]
+    file, reader, found = _exported(path, precision, runtimes)
     config = storage.read_json(str(path / "config.json"))
-    session = OnnxSession(file, int(config.get("pad_token_id") or 0), num_threads=num_threads)
+    session = RUNTIMES[reader](file, int(config.get("pad_token_id") or 0), num_threads=num_threads)
     given: dict[str, Any] = {"engine": f"{session.name}, {found}", "batch_tokens": batch_tokens}
     digest = storage.content_digest(str(path))
     if spec.reads_jointly():
@@ -61,21 +74,27 @@ def _tokenizer(path: Path, max_tokens: int) -> Tokenizer:
     return tokenizer
 
 
-def _exported(path: Path, precision: str) -> tuple[Path, str]:
-    """(ONNX file, its number format)."""
+def _exported(path: Path, precision: str, runtimes: list[str]) -> tuple[Path, str, str]:
+    """(exported file, the runtime that reads it, its number format)."""
     place = path / FOLDER / REPORT
     if not place.is_file():
-        return _export_now(path, precision), "fp32"
+        return _export_now(path, precision), runtimes[0], "fp32"
     report = storage.read_json(str(place))
-    found = report["best"] if precision == "auto" else precision
-    if found not in report["files"]:
-        reason = report["refused"].get(found, "it was not asked for")
-        raise InputError(f"key 'precision' = '{precision}': '{place}' has no {found} file: {reason}; set auto")
-    one = report["files"][found]
-    file = path / FOLDER / one["file"]
-    if storage.content_digest_of(str(file)) != one["digest"]:
+    wanted = [precision] if precision != "auto" else ["int8", "fp32"]
+    ways = [(reader, one, FILES[reader][one]) for one in wanted for reader in runtimes]
+    for reader, one, name in ways:
+        if name in report["files"]:
+            return _unchanged(path / FOLDER, report["files"][name]), reader, one
+    reasons = {name: report["refused"].get(name, "it was not asked for") for *_, name in ways}
+    listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    raise InputError(f"'{place}' has no file for precision '{precision}' and {' or '.join(runtimes)}: {listed}; set auto")
+
+
+def _unchanged(place: Path, one: Mapping[str, Any]) -> Path:
+    file = place / one["file"]
+    if digest_of(file) != one["digest"]:
         raise InputError(f"'{file}' is not the file that was exported (its digest differs from {REPORT}); copy the folder again")
-    return file, found
+    return file
 
 
 def _export_now(path: Path, precision: str) -> Path:
@@ -113,7 +132,7 @@ class Runtime(ABC):
         spec, digest: of the model folder; engine: what computes, for logs and metrics; calibration: None where there is none.
     """
 
-    def __init__(self, spec: ModelSpec, digest: str, session: OnnxSession, tokenizer: Tokenizer, *, engine: str, batch_tokens: int) -> None:
+    def __init__(self, spec: ModelSpec, digest: str, session: Session, tokenizer: Tokenizer, *, engine: str, batch_tokens: int) -> None:
         self.spec, self.digest, self.engine, self.batch_tokens = spec, digest, engine, batch_tokens
         self.session, self.tokenizer = session, tokenizer
         self.calibration = Calibration.from_json(spec.calibration) if spec.calibration else None

@@ -46,6 +46,7 @@ def run(config: ServingConfig, *, model: str, tracker: Tracker) -> Report:
     runtime = open_runtime(
         model,
         precision=config.precision,
+        runtime=config.runtime,
         num_threads=config.num_threads,
         batch_tokens=config.batch_tokens,
         num_cached_vectors=config.num_cached_vectors,

@@ -104,9 +104,10 @@ class TrainStudentConfig(StepConfig):
     relevant_gain: float = Field(
         0.5, gt=0, le=1, description="Gain from which an item counts as relevant: a judged one for the bounds, the teacher's for copies."
     )
-    export: list[Literal["onnx", "onnx_int8"]] = Field(
+    export: list[Literal["onnx", "onnx_int8", "openvino_int8"]] = Field(
         [],
-        description="Files that serving reads, written into the model folder: float32 (onnx), and 8 bits (onnx_int8) if it orders alike.",
+        description="Files that serving reads, written into the model folder: float32 (onnx), and 8 bits if they order alike: for ONNX "
+        "Runtime (onnx_int8), for OpenVINO (openvino_int8, the fastest on a CPU).",
     )
     min_spearman: float = Field(
         0.99,

@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import numpy as np
 from components.shared import storage
 from components.shared.errors import InputError
 from components.shared.models import folder
-from components.shared.models.onnx_export import export_onnx, quantise
-from components.shared.models.onnx_session import FOLDER, REPORT, OnnxSession
+from components.shared.models.onnx_export import export_onnx
+from components.shared.models.quantise import quantise_onnx, quantise_openvino
 from components.shared.models.scoring import Scorer
+from components.shared.models.sessions import FOLDER, REPORT, RUNTIMES, Columns, digest_of
 from components.shared.models.tokens import encode_rows
 from components.train_student.agreement import spearman_within
 from components.train_student.config import TrainStudentConfig
@@ -20,68 +22,107 @@ from components.train_student.targets import Lessons
 
 logger = logging.getLogger(__name__)
 
-FORMATS = {"onnx": "fp32", "onnx_int8": "int8"}
-FILES = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
+
+@dataclass(frozen=True)
+class Format:
+    """One way to write a student: which file, what reads it, and what must be installed (`extra` names it for pip)."""
+
+    name: str
+    file: str
+    runtime: str
+    extra: str
+    packages: tuple[str, ...]
+
+
+WRITER = ("onnx", "onnxscript")
+FLOAT = Format("fp32", "model.onnx", "onnxruntime", "onnx", (*WRITER, "onnxruntime"))
+FORMATS = {
+    "openvino_int8": Format("openvino_int8", "model_openvino_int8.xml", "openvino", "openvino", (*WRITER, "openvino", "nncf")),
+    "onnx_int8": Format("int8", "model_int8.onnx", "onnxruntime", "onnx", FLOAT.packages),
+    "onnx": FLOAT,
+}  # the fastest first
 LARGEST_DIFFERENCE = 1e-4  # of a score, in float32; rounding errs by a hundredth of it
-MAX_PAIRS, BATCH_TOKENS = 2000, 4096
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+MAX_PAIRS, NUM_RANGES, BATCH_TOKENS = 2000, 300, 4096  # NUM_RANGES: pairs that show 8 bits which values are to come
+Texts = tuple[list[str], list[str]]
 
 
 def check_exporter(config: TrainStudentConfig) -> None:
     """Raises InputError when an export is wished for and cannot be made, before anything is trained."""
-    absent = [name for name in PACKAGES if config.export and find_spec(name) is None]
-    if absent:
-        raise InputError(f"key 'export' = {config.export}: {absent[0]} is not installed; pip install '.[onnx]', or set export: []")
+    for wanted in (FORMATS[name] for name in config.export):
+        for absent in (name for name in wanted.packages if find_spec(name) is None):
+            remedy = f"pip install '.[onnx,{wanted.extra}]', or set export: []"
+            raise InputError(f"key 'export' = {config.export}: {absent} is not installed; {remedy}")
 
 
-def export(config: TrainStudentConfig, model: str, texts: tuple[list[str], list[str]], lessons: Lessons) -> dict[str, float]:
+def export(config: TrainStudentConfig, model: str, texts: Texts, lessons: Lessons) -> dict[str, float]:
     """Write `onnx/` below the model folder, `export.json` last; metrics under `export.`.
 
     `export.json` has the files with digest and quality, which of them is best, and why others were refused.
 
     Args:
-        texts: of all rows of `lessons`; the held-out ones are compared.
+        texts: of all rows of `lessons`; the held-out ones are compared, some of the others show the ranges of 8 bits.
     """
     place = storage.join(model, FOLDER)
     storage.remove(place)
     if not config.export:
         return {}
     scorer, rows = Scorer(model), lessons.validation()[:MAX_PAIRS]
-    pairs = tuple([column[row] for row in rows] for column in texts)
-    wanted = {name: FILES[name] for given, name in FORMATS.items() if given in config.export}
+    pairs, learnt = _taken(texts, rows), _taken(texts, _some(lessons.training(), config.seed))
+    wanted = [one for given, one in FORMATS.items() if given in config.export]
     with tempfile.TemporaryDirectory(prefix="onnx-") as scratch:
         scores = scorer.scores(*pairs)
-        made = _exported(scorer, Path(scratch), wanted)
-        quality = {name: compare(scores, _scores(file, scorer, pairs), lessons.query[rows]) for name, file in made.items()}
+        made = _exported(scorer, Path(scratch), wanted, learnt)
+        quality = {one.name: compare(scores, _scores(one, file, scorer, pairs), lessons.query[rows]) for one, file in made.items()}
         refused = {name: reason for name, one in quality.items() if (reason := _fault(config, name, one))}
-        for name in refused:
-            logger.warning("export in %s refused: %s", name, refused[name])
-            made[name].unlink()
-        kept = {name: file for name, file in made.items() if name not in refused}
-        if "fp32" not in wanted:
-            (Path(scratch) / FILES["fp32"]).unlink()
-        files = {name: {"file": file.name, "digest": storage.content_digest_of(str(file)), **quality[name]} for name, file in kept.items()}
+        for one in [one for one in made if one.name in refused]:
+            logger.warning("export in %s refused: %s", one.name, refused[one.name])
+            _remove(made.pop(one))
+        if FLOAT not in wanted:
+            _remove(Path(scratch) / FLOAT.file)
+        files = {one.name: {"file": file.name, "digest": digest_of(file), **quality[one.name]} for one, file in made.items()}
         folder.publish(Path(scratch), place)
-    best = next((name for name in ("int8", "fp32") if name in kept), "")
+    best = next(iter(files), "")
     report = {"files": files, "refused": refused, "best": best, "num_pairs": len(rows), "max_tokens": scorer.spec.max_tokens}
     storage.write_json(storage.join(place, REPORT), report)
     metrics = {f"export.{name}.{key}": value for name, one in quality.items() for key, value in one.items()}
-    return metrics | {f"export.{name}.kept": float(name in kept) for name in wanted}
+    return metrics | {f"export.{one.name}.kept": float(one.name in files) for one in wanted}
 
 
-def _exported(scorer: Scorer, place: Path, wanted: dict[str, str]) -> dict[str, Path]:
-    file = place / FILES["fp32"]
-    export_onnx(scorer.model.cpu(), scorer.tokenizer, file, joint=scorer.spec.reads_jointly(), apart=False)
-    made = {"fp32": file} if "fp32" in wanted else {}
-    return made | ({"int8": quantise(file, place / FILES["int8"])} if "int8" in wanted else {})
+def _exported(scorer: Scorer, place: Path, wanted: list[Format], learnt: Texts) -> dict[Format, Path]:
+    source = place / FLOAT.file
+    export_onnx(scorer.model.cpu(), scorer.tokenizer, source, joint=scorer.spec.reads_jointly(), apart=False)
+    for one in wanted:
+        if one.name == "int8":
+            quantise_onnx(source, place / one.file)
+        elif one.name == "openvino_int8":
+            quantise_openvino(source, place / one.file, _encoded(scorer, learnt))
+    return {one: place / one.file for one in wanted}
 
 
-def _scores(file: Path, scorer: Scorer, pairs: tuple[list[str], ...]) -> np.ndarray:
+def _scores(one: Format, file: Path, scorer: Scorer, pairs: Texts) -> np.ndarray:
     """What the exported network gives for left and right texts [rows]."""
-    session = OnnxSession(file, scorer.tokenizer.pad_token_id)
-    sides = [pairs] if scorer.spec.reads_jointly() else [(side,) for side in pairs]
-    read = [session.read(encode_rows(scorer.tokenizer, *side, max_tokens=scorer.spec.max_tokens), BATCH_TOKENS) for side in sides]
-    return read[0][:, 0] if len(read) == 1 else np.einsum("nd,nd->n", *read)
+    read = RUNTIMES[one.runtime](file, scorer.tokenizer.pad_token_id).read(_encoded(scorer, pairs), BATCH_TOKENS)
+    return read[:, 0] if scorer.spec.reads_jointly() else np.einsum("nd,nd->n", *np.split(read, 2))
+
+
+def _encoded(scorer: Scorer, texts: Texts) -> Columns:
+    """What the network reads: pairs, or the left texts and then the right ones."""
+    read = texts if scorer.spec.reads_jointly() else (texts[0] + texts[1],)
+    return encode_rows(scorer.tokenizer, *read, max_tokens=scorer.spec.max_tokens)
+
+
+def _taken(texts: Texts, rows: np.ndarray) -> Texts:
+    left, right = ([column[row] for row in rows] for column in texts)
+    return left, right
+
+
+def _some(rows: np.ndarray, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(rows)[:NUM_RANGES]
+
+
+def _remove(file: Path) -> None:
+    for part in file.parent.glob(f"{file.stem}.*"):
+        part.unlink()
 
 
 def compare(wanted: np.ndarray, found: np.ndarray, query: np.ndarray) -> dict[str, float]:

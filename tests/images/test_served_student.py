@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.images, pytest.mark.timeout(1800)]
 @pytest.fixture(scope="module")
 def student(tmp_path_factory):
     folder = make_model(str(tmp_path_factory.mktemp("student") / "model"), "cross_encoder")
-    lessons = SimpleNamespace(validation=lambda: np.arange(4), query=np.array([0, 1, 2, 3]))
+    lessons = SimpleNamespace(validation=lambda: np.arange(4), training=lambda: np.arange(4), query=np.array([0, 1, 2, 3]))
     logging.disable(logging.DEBUG)  # pytest would keep every line that torch's exporter traces
     export(TrainStudentConfig(export=["onnx"], min_spearman=0.01), folder, (QUERIES, TITLES), lessons)
     logging.disable(logging.NOTSET)

@@ -112,9 +112,10 @@ def test_a_teacher_that_writes_may_skip_its_steps_and_needs_transformers(tmp_pat
             refusing(writer)
 
 
-def test_onnx_answers_like_the_network_it_came_from(model_folders):
-    scorer = OnnxScorer(model_folders["teacher"], batch_tokens=20, num_threads=1)
-    assert scorer.engine.startswith("onnxruntime ")
+@pytest.mark.parametrize(("engine", "runtime"), [("onnx", "onnxruntime "), ("openvino", "openvino ")])
+def test_an_exported_network_answers_like_the_one_it_came_from(model_folders, engine, runtime):
+    scorer = open_scorer(ScorePairsConfig(engine=engine, batch_tokens=20, num_threads=1), model_folders["teacher"])
+    assert scorer.engine.startswith(runtime)
     np.testing.assert_allclose(scorer.logits(LEFT, RIGHT), Scorer(model_folders["teacher"]).logits(LEFT, RIGHT), atol=1e-5)
     assert scorer.logits([], []).shape == (0, 3)
 

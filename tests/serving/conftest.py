@@ -24,8 +24,8 @@ def students(tmp_path_factory):
 @pytest.fixture(scope="session")
 def exported(students):
     """The students with what train_student exports, compared on the pairs of `serving_texts`."""
-    lessons = SimpleNamespace(validation=lambda: np.arange(4), query=np.array([0, 1, 0, 2]))
-    config = TrainStudentConfig(export=["onnx", "onnx_int8"], min_spearman=0.01)
+    lessons = SimpleNamespace(validation=lambda: np.arange(4), training=lambda: np.arange(4), query=np.array([0, 1, 0, 2]))
+    config = TrainStudentConfig(export=["onnx", "onnx_int8", "openvino_int8"], min_spearman=0.01)
     logging.disable(logging.DEBUG)  # pytest would keep every line that torch's exporter traces
     for kind in ("cross_encoder", "bi_encoder"):
         export(config, students[kind], (QUERIES, TITLES), lessons)

@@ -10,14 +10,30 @@ from serving_texts import QUERIES, TITLES
 
 from components.serving.runtime import model_items, model_query, open_runtime
 from components.shared.errors import InputError
+from components.shared.models import sessions
 from components.shared.models.scoring import Scorer
+from components.shared.models.sessions import OnnxSession, OpenvinoSession
 
 
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize("kind", ["cross_encoder", "bi_encoder"])
-def test_a_runtime_scores_like_the_model_it_came_from(students, runtimes, kind):
-    wanted = Scorer(students[kind]).scores(QUERIES, TITLES)
-    np.testing.assert_allclose(runtimes[kind].scores(QUERIES, TITLES), wanted, atol=1e-5)
+def test_a_runtime_scores_like_the_model_it_came_from(exported, kind, runtime):
+    wanted = Scorer(exported[kind]).scores(QUERIES, TITLES)
+    served = open_runtime(exported[kind], precision="fp32", runtime=runtime)
+    np.testing.assert_allclose(served.scores(QUERIES, TITLES), wanted, atol=1e-5)
     assert np.std(wanted) > 1e-3
+
+
+def test_without_openvino_onnx_runtime_computes(exported, monkeypatch):
+    monkeypatch.setattr(sessions, "find_spec", lambda name: None if name == "openvino" else object())
+    assert open_runtime(exported["cross_encoder"]).engine.startswith("onnxruntime")
+
+
+def test_a_file_that_no_runtime_reads_is_refused(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"no network")
+    for runtime, message in ((OnnxSession, "is no ONNX file that onnxruntime reads"), (OpenvinoSession, "is no file that openvino reads")):
+        with pytest.raises(InputError, match=message):
+            runtime(tmp_path / "model.onnx", 0)
 
 
 def test_scores_do_not_depend_on_the_batch(students, runtimes):
@@ -88,15 +104,21 @@ def test_what_cannot_be_served_is_refused(students, tmp_path):
 def test_the_best_file_is_read_and_others_on_demand(exported, tmp_path):
     place = copied(exported["cross_encoder"], tmp_path)
     report = json.loads((place / "onnx/export.json").read_text())
-    assert report["best"] == "int8"
-    engines = {one: open_runtime(str(place), precision=one).engine for one in ("auto", "fp32", "int8")}
-    assert [engines[one].rpartition(", ")[2] for one in engines] == ["int8", "fp32", "int8"]
+    assert report["best"] == "openvino_int8"
+    asked = [(one, runtime) for one in ("auto", "int8", "fp32") for runtime in ("auto", "openvino", "onnxruntime")]
+    engines = [open_runtime(str(place), precision=one, runtime=runtime).engine for one, runtime in asked]
+    found = [f"{engine.split()[0]} {engine.rpartition(', ')[2]}" for engine in engines]
+    assert found[:6] == ["openvino int8", "openvino int8", "onnxruntime int8"] * 2
+    assert found[6:] == ["openvino fp32", "openvino fp32", "onnxruntime fp32"]
+    report["files"].pop("openvino_int8")
+    report["refused"] = {"openvino_int8": "its Spearman to fp32 is 0.5"}
+    (place / "onnx/export.json").write_text(json.dumps(report))
+    assert open_runtime(str(place)).engine.startswith("onnxruntime")  # in 8 bits before another runtime's float32
+    with pytest.raises(InputError, match=r"precision 'int8' and openvino: openvino_int8: its Spearman to fp32 is 0.5; set auto"):
+        open_runtime(str(place), precision="int8", runtime="openvino")
     int8, fp32 = report["files"].pop("int8"), report["files"]["fp32"]
-    report |= {"best": "fp32", "refused": {"int8": "its Spearman to fp32 is 0.5"}}
     (place / "onnx/export.json").write_text(json.dumps(report))
     assert open_runtime(str(place)).engine.endswith("fp32")
-    with pytest.raises(InputError, match=r"has no int8 file: its Spearman to fp32 is 0.5; set auto"):
-        open_runtime(str(place), precision="int8")
     (place / "onnx" / fp32["file"]).write_bytes((place / "onnx" / int8["file"]).read_bytes())
     with pytest.raises(InputError, match=r"is not the file that was exported"):
         open_runtime(str(place))

@@ -1,56 +1,21 @@
 """Encoders read in packs: the logits of the plain forward, the last layer only at the first token, and who is not read so."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
+from encoder_families import MAX_TOKENS, make_families
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    DebertaV2Config,
-    DebertaV2ForSequenceClassification,
-    ElectraConfig,
-    ElectraForSequenceClassification,
-    ModernBertConfig,
-    ModernBertForSequenceClassification,
-    RobertaConfig,
-    RobertaForSequenceClassification,
-)
 
-from components.prepare_encoder.vocabulary import learn_tokenizer
 from components.shared.models.encoders import EncoderClassifier
 
-SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 66}
-MAX_TOKENS = 40
-ALIKE = {"vocab_size": 120, "pad_token_id": 0, "num_labels": 3, "initializer_range": 0.3}
-WINDOW = {"global_attn_every_n_layers": 2, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3, "local_attention": 8}
-FAMILIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
-    "bert": (BertForSequenceClassification, BertConfig, {}),
-    "electra": (ElectraForSequenceClassification, ElectraConfig, {"embedding_size": 32}),
-    "roberta": (RobertaForSequenceClassification, RobertaConfig, {}),
-    "deberta": (DebertaV2ForSequenceClassification, DebertaV2Config, {"pos_att_type": ["c2p"], "relative_attention": True}),
-    "modernbert_cls": (
-        ModernBertForSequenceClassification,
-        ModernBertConfig,
-        {**WINDOW, "local_attention": 8, "classifier_pooling": "cls"},
-    ),
-    "modernbert_mean": (ModernBertForSequenceClassification, ModernBertConfig, {**WINDOW, "classifier_pooling": "mean"}),
-}
 FIRST_POSITION = {"bert": 0, "electra": 0, "roberta": 1}  # RoBERTa counts on from the padding's number; absent: not read in packs
 
 
 @pytest.fixture(scope="module")
 def classifiers() -> dict[str, EncoderClassifier]:
-    tokenizer = learn_tokenizer(["red blue shoes lamp chair for large small garden kitchen"] * 3, 120, 64)
-    found = {}
-    for name, (family, config, more) in FAMILIES.items():
-        torch.manual_seed(3)
-        model = family(config(**SIZES, **ALIKE, **more)).eval()
-        found[name] = EncoderClassifier(model, tokenizer, max_tokens=MAX_TOKENS, batch_tokens=64)
-    return found
+    tokenizer, made = make_families()
+    return {name: EncoderClassifier(model, tokenizer, max_tokens=MAX_TOKENS, batch_tokens=64) for name, model in made.items()}
 
 
 def columns(rows: list[list[int]]) -> dict[str, list[list[int]]]:

@@ -11,19 +11,19 @@ from conftest import write_encoder
 from components.shared import storage
 from components.shared.errors import InputError
 from components.shared.models import folder
-from components.shared.models.onnx_session import OnnxSession
 from components.shared.models.scoring import Scorer
+from components.shared.models.sessions import OnnxSession, OpenvinoSession, digest_of
 from components.shared.models.tokens import encode_rows
 from components.train_student import exporting
 from components.train_student.config import TrainStudentConfig
 from components.train_student.exporting import check_exporter, compare, export
 
 LEFT, RIGHT = ["w1 w2", "w1 w2", "w3 w4", "w3 w4"], ["w1 w5", "w9 w2 w7", "w3", "w8 w8"]
-LESSONS = SimpleNamespace(validation=lambda: np.arange(4), query=np.array([0, 0, 1, 1]))
+LESSONS = SimpleNamespace(validation=lambda: np.arange(4), training=lambda: np.arange(4), query=np.array([0, 0, 1, 1]))
 
 
 def exported(model: str, **settings) -> tuple[dict[str, float], dict]:
-    config = TrainStudentConfig.from_mapping({"export": ["onnx", "onnx_int8"], **settings}, section="cross_encoder")
+    config = TrainStudentConfig.from_mapping({"export": ["onnx", "onnx_int8", "openvino_int8"], **settings}, section="cross_encoder")
     logging.disable(logging.DEBUG)  # pytest would keep every line that torch's exporter traces
     metrics = export(config, model, (LEFT, RIGHT), LESSONS)
     logging.disable(logging.NOTSET)
@@ -47,15 +47,23 @@ def student(tmp_path_factory) -> str:
 def test_files_score_like_the_student_whose_folder_stays_what_it_was(student: str) -> None:
     before = Scorer(student).scores(LEFT, RIGHT)
     metrics, report = exported(student, min_spearman=0.01)
-    assert (report["best"], report["refused"], report["num_pairs"]) == ("int8", {}, 4)
-    assert metrics["export.fp32.kept"] == metrics["export.int8.kept"] == 1.0
-    assert 0 < metrics["export.fp32.largest_difference"] < 1e-5 < metrics["export.int8.largest_difference"] < 0.1
-    for one in report["files"].values():
-        assert storage.content_digest_of(f"{student}/onnx/{one['file']}") == one["digest"]
+    assert (report["best"], report["refused"], report["num_pairs"]) == ("openvino_int8", {}, 4)
+    assert metrics["export.fp32.kept"] == metrics["export.int8.kept"] == metrics["export.openvino_int8.kept"] == 1.0
+    assert 0 < metrics["export.fp32.largest_difference"] < 1e-5
+    for one in ("int8", "openvino_int8"):
+        assert 1e-5 < metrics[f"export.{one}.largest_difference"] < 0.1
+    place = storage.local_path(student) / "onnx"
+    assert {name: digest_of(place / one["file"]) for name, one in report["files"].items()} == {
+        name: one["digest"] for name, one in report["files"].items()
+    }
+    assert report["files"]["openvino_int8"]["digest"] == "+".join(
+        storage.content_digest_of(f"{place}/model_openvino_int8.{part}") for part in ("bin", "xml")
+    )
     tokenizer = folder.load_tokenizer(storage.local_path(student))
-    session = OnnxSession(storage.local_path(student) / "onnx/model.onnx", 0)
-    left, right = (session.read(encode_rows(tokenizer, side, max_tokens=24), 64) for side in (LEFT, RIGHT))
-    np.testing.assert_allclose((left * right).sum(1), before, atol=1e-5)
+    for kind in (OnnxSession, OpenvinoSession):
+        session = kind(place / "model.onnx", 0)
+        left, right = (session.read(encode_rows(tokenizer, side, max_tokens=24), 64) for side in (LEFT, RIGHT))
+        np.testing.assert_allclose((left * right).sum(1), before, atol=1e-5)
     np.testing.assert_array_equal(Scorer(student).scores(LEFT, RIGHT), before)
     towers = pytest.importorskip("sentence_transformers").SentenceTransformer(student, device="cpu")
     cosine = (towers.encode(LEFT, show_progress_bar=False) * towers.encode(RIGHT, show_progress_bar=False)).sum(1)
@@ -65,7 +73,7 @@ def test_files_score_like_the_student_whose_folder_stays_what_it_was(student: st
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(exporting, "compare", lambda *_: quality)
         metrics, report = exported(student, min_spearman=0.99)
-    assert report["refused"] == {"int8": "its Spearman to fp32 is 0.5000; min_spearman is 0.99"}
+    assert report["refused"] == dict.fromkeys(("int8", "openvino_int8"), "its Spearman to fp32 is 0.5000; min_spearman is 0.99")
     assert (report["best"], list(report["files"]), metrics["export.int8.kept"]) == ("fp32", ["fp32"], 0.0)
     assert sorted(one.name for one in (storage.local_path(student) / "onnx").iterdir()) == ["export.json", "model.onnx"]
     export(TrainStudentConfig(), student, (LEFT, RIGHT), LESSONS)
@@ -92,5 +100,9 @@ def test_an_export_that_cannot_be_made_is_refused_before_training(monkeypatch: p
     check_exporter(TrainStudentConfig())
     with pytest.raises(InputError, match=r"'export' = \['onnx'\]: onnxscript is not installed; pip install"):
         check_exporter(TrainStudentConfig(export=["onnx"]))
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "nncf" else object())
+    check_exporter(TrainStudentConfig(export=["onnx", "onnx_int8"]))
+    with pytest.raises(InputError, match=r"nncf is not installed; pip install '\.\[onnx,openvino\]'"):
+        check_exporter(TrainStudentConfig(export=["onnx", "openvino_int8"]))
     with pytest.raises(InputError, match="a graph student reads neighbors, which no server has"):
         TrainStudentConfig.from_mapping({"export": ["onnx"], "architecture": "graph"}, section="cross_encoder")

@@ -2,6 +2,7 @@
 
 Keys and values are needed of all tokens; queries, output and feed-forward of the tokens that are read alone. The layer is transformers'
 own, so it is called twice: up to its attention, which takes keys and values and ends the call; then whole, on the tokens that are read.
+A tracer loses its way where a call ends midway: under it the first call runs to its end, and nobody reads what it gives.
 """
 
 from collections.abc import Callable
@@ -19,28 +20,32 @@ class _KeysAreTakenError(Exception):
 class LastLayer:
     """What attention is given in the last layer, in place of `around` that it is given in the others."""
 
-    def __init__(self, around: Any) -> None:
-        self.around = around
+    def __init__(self, around: Any, *, traced: bool) -> None:
+        self.around, self.traced = around, traced
         self.taken: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def of_all(self, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values of all tokens, whichever call this is; attention must ask for them before it does anything else."""
         if self.taken is None:
             self.taken = key, value
-            raise _KeysAreTakenError
+            if not self.traced:
+                raise _KeysAreTakenError
         return self.taken
 
 
-def only_where_read(layer: torch.nn.Module, name: str, places: Callable[[Any], torch.Tensor]) -> Any:
+def only_where_read(layer: torch.nn.Module, name: str, places: Callable[[Any], torch.Tensor], *, traced: bool = False) -> Any:
     """Let `layer` work where it is read; gives the hook's handle.
 
     Args:
         name: keyword under which the layers get what attention needs; attention finds it as `LastLayer.around`.
         places: from that to the tokens that are read, numbers along the second dimension of the layer's inputs.
+        traced: whether what is read is a graph, such as an export, and not numbers.
     """
 
     def before(layer: torch.nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        last = LastLayer(named[name])
+        if name not in named:
+            raise InputError(f"a {type(layer).__name__} is not told what attention needs")
+        last = LastLayer(named[name], traced=traced)
         named = {**named, name: last}
         try:
             layer.forward(*given, **named)

@@ -211,3 +211,20 @@ def graph_student() -> str:
     head = f"{len(record['settings']['seeds'])} shops, test queries, means; differences with 95 % t-intervals over the shops."
     tables = table(["model", *metrics], means), table(["difference", *metrics], apart), table(["light model", "value"], light)
     return "\n\n".join([head, *tables])
+
+
+def esci_students() -> str:
+    """Every way to teach at the same budget: means, then paired differences, over all queries and over those no setting was chosen on."""
+    result = load("esci_students")["result"]
+    metrics = ("pairwise_accuracy", "ndcg@10")
+    systems = dict.fromkeys(name.rpartition(": ")[0] for name in result["all"]["means"])
+    means = [[one, *(with_interval(result["all"]["means"][f"{one}: {metric}"]) for metric in metrics)] for one in systems]
+    differences = [
+        [name.rpartition(": ")[0], *(with_interval(result[scope]["differences"][name], "+") for scope in ("all", "without_fold_0"))]
+        for name in result["all"]["differences"]
+        if name.endswith(metrics[0])
+    ]
+    count = next(iter(result["all"]["differences"].values()))["num_queries"]
+    first = table(["cross-encoder", "pairwise accuracy", "NDCG@10"], means)
+    second = table(["difference of pairwise accuracy", f"all {count} queries", "without the dev queries"], differences)
+    return f"{first}\n\n{second}"

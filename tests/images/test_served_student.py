@@ -29,7 +29,7 @@ def student(tmp_path_factory):
     folder = make_model(str(tmp_path_factory.mktemp("student") / "model"), "cross_encoder")
     lessons = SimpleNamespace(validation=lambda: np.arange(4), training=lambda: np.arange(4), query=np.array([0, 1, 2, 3]))
     logging.disable(logging.DEBUG)  # pytest would keep every line that torch's exporter traces
-    export(TrainStudentConfig(export=["onnx"], min_spearman=0.01), folder, (QUERIES, TITLES), lessons)
+    export(TrainStudentConfig(export=["onnx", "openvino_int8"], min_spearman=0.01), folder, (QUERIES, TITLES), lessons)
     logging.disable(logging.NOTSET)
     return folder
 
@@ -53,6 +53,7 @@ def test_the_health_check_passes_once_the_server_is_ready_and_it_ranks(engine, r
     scores = [one["relevance_score"] for one in answer["results"]]
     assert {one["index"] for one in answer["results"]} == {0, 1}
     assert scores == sorted(scores, reverse=True)
+    assert "openvino" in log.stdout + log.stderr
 
 
 def test_the_image_holds_no_torch_and_no_pipeline(engine, serve):

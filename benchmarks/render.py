@@ -45,6 +45,7 @@ PARTS = {
     "soft-targets": tables_quality.soft_targets,
     "esci-means": tables_quality.esci_means,
     "esci-differences": tables_quality.esci_differences,
+    "esci-students": tables_quality.esci_students,
     "esci-bi-encoder": lambda: tables_quality.esci_differences(("bi_encoder",)),
 }
 

@@ -57,6 +57,16 @@ def test_ids_are_kept_as_written_in_every_format(tmp_path):
         assert other.items.select(["item_id", "title"]).equals(read[0].items.select(["item_id", "title"]))
 
 
+@pytest.mark.parametrize("kind", ["cross_encoder", "bi_encoder", "graph"])
+def test_students_score_a_file_without_neighbors(model_folders, tmp_path, kind):
+    (tmp_path / "my.csv").write_text(CSV)
+    run(TREC, pairs=str(tmp_path / "my.csv"), model=model_folders[kind], scores=str(tmp_path / "out.run"), tracker=NullTracker())
+    found = {(line.split()[0], line.split()[2]): float(line.split()[4]) for line in (tmp_path / "out.run").read_text().splitlines()}
+    red, kettle = ("q" + hashlib.sha256(query).hexdigest()[:16] for query in (b"red shoes", b"kettle"))
+    assert set(found) == {(red, "row1"), (red, "row2"), (kettle, "row3")}
+    assert len(set(found.values())) == 3
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -189,6 +189,8 @@ class GraphReader:
     @torch.inference_mode()
     def logits(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
         """[rows, 1], float32."""
+        if not len(left):
+            return np.zeros((0, 1), np.float32)
         ego = EgoTexts.of(left, right, self.head.order, self.num_neighbors)
         encoded = encode_rows(self.tokenizer, ego.texts, max_tokens=self.max_tokens)
         lengths = np.fromiter(map(len, encoded["input_ids"]), np.int64, len(ego.texts))

@@ -85,7 +85,7 @@ def check_workspace(workspace: str, profile: str) -> str:
 
 
 def environment_tags(recipe_name: str) -> dict[str, str]:
-    """Environment of every task on a cluster, from which tracking takes its tags."""
+    """Environment of every task in a pod, from which tracking takes its tags."""
     return {
         "RELEVANCE_RECIPE": recipe_name,
         "RELEVANCE_GIT_REVISION": run_local.git_revision(),

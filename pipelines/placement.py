@@ -1,13 +1,12 @@
 """Where each task runs: image, size, retries, environment. One call places all tasks of a pipeline.
 
-Secrets never pass through here: on a cluster a task gets the *names* of a secret and a config map, whose content the cluster puts
+Secrets never pass through here: in a pod a task gets the *names* of a secret and a config map, whose content the cluster puts
 into its environment.
 """
 
 import os
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,7 +31,7 @@ NODE_LABEL = re.compile(r"([\w.\-]+/)?[\w.\-]+=[\w.\-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """What one task gets on a cluster."""
+    """What one task gets in its pod."""
 
     cpu: str = "2"
     memory: str = "8Gi"
@@ -133,7 +132,7 @@ def place_of(room: str, settings: Mapping[str, Any], profile: str = CLUSTER) -> 
     wanted = _place_of_teacher(settings.get("teacher", {})) if room == TEACHER else PLACES[room]
     if profile != ONE_GPU:
         return wanted
-    if wanted.gpus > WORKSTATION.gpus or wanted.starts_gpus:
+    if not _fits(wanted):
         raise InputError(f"profile '{profile}' has one GPU; set teacher.num_processes=1 and teacher.launcher=local, or use '{CLUSTER}'")
     names = ("cpu", "memory", "shared_memory", "scratch")
     least = {name: min(getattr(wanted, name), getattr(WORKSTATION, name), key=_amount) for name in names}
@@ -141,13 +140,18 @@ def place_of(room: str, settings: Mapping[str, Any], profile: str = CLUSTER) -> 
 
 
 def profiles_of(settings: Mapping[str, Any]) -> list[str]:
-    """Profiles whose machines are large enough for a recipe's teacher."""
-    found = []
-    for profile in PROFILES:
-        with suppress(InputError):
-            place_of(TEACHER, settings, profile)
-            found.append(profile)
-    return found
+    """Profiles whose machines are large enough for a recipe's teacher: a workstation may be too small.
+
+    Raises:
+        InputError: for a teacher that is too large for every machine.
+    """
+    wanted = place_of(TEACHER, settings)
+    return [profile for profile in PROFILES if profile != ONE_GPU or _fits(wanted)]
+
+
+def _fits(wanted: Place) -> bool:
+    """Whether a workstation has the GPUs."""
+    return wanted.gpus <= WORKSTATION.gpus and not wanted.starts_gpus
 
 
 def _amount(quantity: str) -> Any:

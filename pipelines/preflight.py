@@ -1,4 +1,4 @@
-"""The task that looks before the dear ones start: added beside the DAG file, on a cluster only, and every task with GPUs waits for it."""
+"""The task that looks before the dear ones start: beside the DAG file where tasks run in pods; every task with GPUs waits for it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

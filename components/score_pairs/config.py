@@ -58,7 +58,7 @@ class ScorePairsConfig(StepConfig):
         description="What to do when there is no model, or none that can be read: stop, or write an empty table (no champion on the first "
         "night; a champion of another text version).",
     )
-    num_threads: int = Field(0, ge=0, description="Threads of each scoring process; 0 lets torch choose.")
+    num_threads: int = Field(0, ge=0, description="Threads of each scoring process; 0: torch chooses, other engines take all cores.")
     num_workers: int = Field(
         1, ge=1, le=64, description="Scoring processes on this machine; each loads the model.", json_schema_extra=NOT_SHAPING
     )

@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,8 +52,7 @@ def open_runtime(
     if spec.kind not in ("cross_encoder", "bi_encoder", "encoder") or spec.decoder:
         raise InputError(f"model '{address}' is a {'decoder' if spec.decoder else spec.kind}; what is served is an encoder student")
     tokenizer = _tokenizer(path, spec.max_tokens)
-    runtimes = [runtime] if runtime != "auto" else installed() or ["onnxruntime"]
-    file, reader, found = _exported(path, precision, runtimes)
+    file, reader, found = _exported(path, precision, runtime)
     config = storage.read_json(str(path / "config.json"))
     session = RUNTIMES[reader](file, int(config.get("pad_token_id") or 0), num_threads=num_threads)
     given: dict[str, Any] = {"engine": f"{session.name}, {found}", "batch_tokens": batch_tokens}
@@ -74,9 +74,10 @@ def _tokenizer(path: Path, max_tokens: int) -> Tokenizer:
     return tokenizer
 
 
-def _exported(path: Path, precision: str, runtimes: list[str]) -> tuple[Path, str, str]:
+def _exported(path: Path, precision: str, runtime: str) -> tuple[Path, str, str]:
     """(exported file, the runtime that reads it, its number format)."""
     place = path / FOLDER / REPORT
+    runtimes = [runtime] if runtime != "auto" else installed() or ["onnxruntime"]
     if not place.is_file():
         return _export_now(path, precision), runtimes[0], "fp32"
     report = storage.read_json(str(place))
@@ -87,7 +88,9 @@ def _exported(path: Path, precision: str, runtimes: list[str]) -> tuple[Path, st
             return _unchanged(path / FOLDER, report["files"][name]), reader, one
     reasons = {name: report["refused"].get(name, "it was not asked for") for *_, name in ways}
     listed = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    raise InputError(f"'{place}' has no file for precision '{precision}' and {' or '.join(runtimes)}: {listed}; set auto")
+    others = any(name in report["files"] for reader in installed() for name in FILES[reader].values())
+    remedy = "set both to auto" if others else "train with export: [onnx]"
+    raise InputError(f"keys 'precision' = '{precision}', 'runtime' = '{runtime}': '{place}' has no such file ({listed}); {remedy}")
 
 
 def _unchanged(place: Path, one: Mapping[str, Any]) -> Path:
@@ -134,12 +137,16 @@ class Runtime(ABC):
 
     def __init__(self, spec: ModelSpec, digest: str, session: Session, tokenizer: Tokenizer, *, engine: str, batch_tokens: int) -> None:
         self.spec, self.digest, self.engine, self.batch_tokens = spec, digest, engine, batch_tokens
-        self.session, self.tokenizer = session, tokenizer
+        self.session, self.tokenizer, self._one_at_a_time = session, tokenizer, threading.Lock()
         self.calibration = Calibration.from_json(spec.calibration) if spec.calibration else None
 
-    @abstractmethod
     def scores(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
-        """One number per pair [rows], float64: logit (cross-encoder) or cosine (bi-encoder)."""
+        """One number per pair [rows], float64: logit (cross-encoder) or cosine (bi-encoder). Threads wait for one another."""
+        with self._one_at_a_time:
+            return self._scores(left, right)
+
+    @abstractmethod
+    def _scores(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray: ...
 
     def _read(self, texts: list[Any]) -> np.ndarray:
         rows = self.tokenizer.encode_batch_fast(texts)
@@ -154,7 +161,7 @@ class Runtime(ABC):
 class PairRuntime(Runtime):
     """A cross-encoder."""
 
-    def scores(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
+    def _scores(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
         return self._read(list(zip(left, right, strict=True)))[:, 0].astype(np.float64)
 
 
@@ -169,7 +176,7 @@ class VectorRuntime(Runtime):
         super().__init__(*given, **more)
         self.vectors: LRUCache[str, np.ndarray] = LRUCache(num_cached)
 
-    def scores(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
+    def _scores(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
         asked = dict.fromkeys([*left, *right])
         known = {one: vector for one in asked if (vector := self.vectors.get(one)) is not None}
         if absent := [one for one in asked if one not in known]:

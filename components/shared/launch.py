@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from components.shared import storage
+from components.shared.cores import num_cores
 from components.shared.errors import EXIT_INPUT, EXIT_TEMPORARY, InputError, TemporaryError
 
 logger = logging.getLogger(__name__)
@@ -37,15 +38,11 @@ def free_port() -> int:
 
 def environment(num_processes: int, *, accelerator: bool) -> dict[str, str]:
     """This process's environment with the cores shared out; without an accelerator DeepSpeed is told so, and gloo stays on loopback."""
-    threads = max(1, _num_cores() // num_processes)
+    threads = max(1, num_cores() // num_processes)
     extra = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)), "TOKENIZERS_PARALLELISM": "false"}
     if not accelerator:
         extra |= {"DS_ACCELERATOR": "cpu", "GLOO_SOCKET_IFNAME": "lo" if sys.platform == "linux" else "lo0"}
     return {**os.environ, **extra}
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def launch(

@@ -14,7 +14,7 @@ from components.shared.models import folder
 from components.shared.models.onnx_export import export_onnx
 from components.shared.models.quantise import quantise_onnx, quantise_openvino
 from components.shared.models.scoring import Scorer
-from components.shared.models.sessions import FOLDER, REPORT, RUNTIMES, Columns, digest_of
+from components.shared.models.sessions import FOLDER, REPORT, RUNTIMES, Columns, digest_of, installed
 from components.shared.models.tokens import encode_rows
 from components.train_student.agreement import spearman_within
 from components.train_student.config import TrainStudentConfig
@@ -25,22 +25,22 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write a student: which file, what reads it, and what must be installed (`extra` names it for pip)."""
+    """One way to write a student: which file, which runtimes read it, and what must be installed (`extras` names it for pip)."""
 
     name: str
     file: str
-    runtime: str
-    extra: str
+    runtimes: tuple[str, ...]
+    extras: str
     packages: tuple[str, ...]
 
 
 WRITER = ("onnx", "onnxscript")
-FLOAT = Format("fp32", "model.onnx", "onnxruntime", "onnx", (*WRITER, "onnxruntime"))
+FLOAT = Format("fp32", "model.onnx", ("onnxruntime", "openvino"), "onnx", (*WRITER, "onnxruntime"))
 FORMATS = {
-    "openvino_int8": Format("openvino_int8", "model_openvino_int8.xml", "openvino", "openvino", (*WRITER, "openvino", "nncf")),
-    "onnx_int8": Format("int8", "model_int8.onnx", "onnxruntime", "onnx", FLOAT.packages),
     "onnx": FLOAT,
-}  # the fastest first
+    "onnx_int8": Format("int8", "model_int8.onnx", ("onnxruntime",), "onnx", FLOAT.packages),
+    "openvino_int8": Format("openvino_int8", "model_openvino_int8.xml", ("openvino",), "onnx,openvino", (*WRITER, "openvino", "nncf")),
+}
 LARGEST_DIFFERENCE = 1e-4  # of a score, in float32; rounding errs by a hundredth of it
 MAX_PAIRS, NUM_RANGES, BATCH_TOKENS = 2000, 300, 4096  # NUM_RANGES: pairs that show 8 bits which values are to come
 Texts = tuple[list[str], list[str]]
@@ -50,14 +50,15 @@ def check_exporter(config: TrainStudentConfig) -> None:
     """Raises InputError when an export is wished for and cannot be made, before anything is trained."""
     for wanted in (FORMATS[name] for name in config.export):
         for absent in (name for name in wanted.packages if find_spec(name) is None):
-            remedy = f"pip install '.[onnx,{wanted.extra}]', or set export: []"
-            raise InputError(f"key 'export' = {config.export}: {absent} is not installed; {remedy}")
+            raise InputError(
+                f"key 'export' = {config.export}: {absent} is not installed; pip install '.[{wanted.extras}]', or set export: []"
+            )
 
 
 def export(config: TrainStudentConfig, model: str, texts: Texts, lessons: Lessons) -> dict[str, float]:
     """Write `onnx/` below the model folder, `export.json` last; metrics under `export.`.
 
-    `export.json` has the files with digest and quality, which of them is best, and why others were refused.
+    `export.json` has the files with digest and quality, and why others were refused.
 
     Args:
         texts: of all rows of `lessons`; the held-out ones are compared, some of the others show the ranges of 8 bits.
@@ -72,7 +73,7 @@ def export(config: TrainStudentConfig, model: str, texts: Texts, lessons: Lesson
     with tempfile.TemporaryDirectory(prefix="onnx-") as scratch:
         scores = scorer.scores(*pairs)
         made = _exported(scorer, Path(scratch), wanted, learnt)
-        quality = {one.name: compare(scores, _scores(one, file, scorer, pairs), lessons.query[rows]) for one, file in made.items()}
+        quality = {one.name: _quality(one, file, scorer, pairs, scores, lessons.query[rows]) for one, file in made.items()}
         refused = {name: reason for name, one in quality.items() if (reason := _fault(config, name, one))}
         for one in [one for one in made if one.name in refused]:
             logger.warning("export in %s refused: %s", one.name, refused[one.name])
@@ -81,8 +82,7 @@ def export(config: TrainStudentConfig, model: str, texts: Texts, lessons: Lesson
             _remove(Path(scratch) / FLOAT.file)
         files = {one.name: {"file": file.name, "digest": digest_of(file), **quality[one.name]} for one, file in made.items()}
         folder.publish(Path(scratch), place)
-    best = next(iter(files), "")
-    report = {"files": files, "refused": refused, "best": best, "num_pairs": len(rows), "max_tokens": scorer.spec.max_tokens}
+    report = {"files": files, "refused": refused, "num_pairs": len(rows), "max_tokens": scorer.spec.max_tokens}
     storage.write_json(storage.join(place, REPORT), report)
     metrics = {f"export.{name}.{key}": value for name, one in quality.items() for key, value in one.items()}
     return metrics | {f"export.{one.name}.kept": float(one.name in files) for one in wanted}
@@ -99,10 +99,14 @@ def _exported(scorer: Scorer, place: Path, wanted: list[Format], learnt: Texts) 
     return {one: place / one.file for one in wanted}
 
 
-def _scores(one: Format, file: Path, scorer: Scorer, pairs: Texts) -> np.ndarray:
-    """What the exported network gives for left and right texts [rows]."""
-    read = RUNTIMES[one.runtime](file, scorer.tokenizer.pad_token_id).read(_encoded(scorer, pairs), BATCH_TOKENS)
-    return read[:, 0] if scorer.spec.reads_jointly() else np.einsum("nd,nd->n", *np.split(read, 2))
+def _quality(one: Format, file: Path, scorer: Scorer, pairs: Texts, wanted: np.ndarray, query: np.ndarray) -> dict[str, float]:
+    """The worse one of `compare` where several runtimes are here that would read the file."""
+    found = []
+    for runtime in (name for name in one.runtimes if name in installed()):
+        read = RUNTIMES[runtime](file, scorer.tokenizer.pad_token_id).read(_encoded(scorer, pairs), BATCH_TOKENS)
+        scores = read[:, 0] if scorer.spec.reads_jointly() else np.einsum("nd,nd->n", *np.split(read, 2))
+        found.append(compare(wanted, scores, query))
+    return max(found, key=lambda quality: np.nan_to_num(quality["largest_difference"], nan=np.inf))
 
 
 def _encoded(scorer: Scorer, texts: Texts) -> Columns:
@@ -141,8 +145,10 @@ def compare(wanted: np.ndarray, found: np.ndarray, query: np.ndarray) -> dict[st
 
 def _fault(config: TrainStudentConfig, name: str, quality: dict[str, float]) -> str:
     """Why a file is refused; empty where it is not."""
+    error = quality["largest_difference"]
+    if not np.isfinite(error):
+        return "it gives infinity or NaN"
     if name == "fp32":
-        error = quality["largest_difference"]
         return "" if error <= LARGEST_DIFFERENCE else f"it changes a score by {error:.2g}; at most {LARGEST_DIFFERENCE:g}"
     worst = min(quality["spearman_within"], quality["spearman_across"])
     return "" if worst >= config.min_spearman else f"its Spearman to fp32 is {worst:.4f}; min_spearman is {config.min_spearman:g}"

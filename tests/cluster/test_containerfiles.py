@@ -73,7 +73,8 @@ def test_extras_that_are_installed_exist_and_are_all_locked(kind, tmp_path):
     printed = subprocess.run([sys.executable, tmp_path / "print_extras.py", asked], capture_output=True, text=True, check=True).stdout
     wanted = {re.split(r"[\[<>=~! ]", line)[0].lower().replace("_", "-") for line in printed.splitlines()}
     locked = {line.partition("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()}
-    assert {"pydantic", "gcsfs"} | ({"onnxruntime", "starlette"} if kind == "serve" else {"kfp", "mlflow", "torch"}) <= wanted
+    assert {"pydantic", "gcsfs"} | ({"starlette"} if kind == "serve" else {"kfp", "mlflow", "torch", "nncf"}) <= wanted
+    assert {"onnxruntime", "openvino"} <= wanted
     assert ("torch" in wanted) == (kind != "serve")
     assert wanted <= locked
 

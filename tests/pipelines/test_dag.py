@@ -164,6 +164,8 @@ def test_a_workstation_refuses_a_teacher_of_several_gpus(override):
         place_of("train-teacher", settings, "single-gpu")
     assert profiles_of(settings) == ["laptop", "cluster"]
     assert profiles_of(recipe.load("decoder_gpu")) == ["laptop", "single-gpu", "cluster"]
+    with pytest.raises(InputError, match="num_processes = 9 is more than the 8 GPUs"):
+        profiles_of({"teacher": {"num_processes": 9}})
 
 
 def test_tasks_with_gpus_go_to_the_nodes_that_are_named(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,6 @@ def test_what_cannot_be_served_is_refused(students, tmp_path):
 def test_the_best_file_is_read_and_others_on_demand(exported, tmp_path):
     place = copied(exported["cross_encoder"], tmp_path)
     report = json.loads((place / "onnx/export.json").read_text())
-    assert report["best"] == "openvino_int8"
     asked = [(one, runtime) for one in ("auto", "int8", "fp32") for runtime in ("auto", "openvino", "onnxruntime")]
     engines = [open_runtime(str(place), precision=one, runtime=runtime).engine for one, runtime in asked]
     found = [f"{engine.split()[0]} {engine.rpartition(', ')[2]}" for engine in engines]
@@ -114,7 +114,7 @@ def test_the_best_file_is_read_and_others_on_demand(exported, tmp_path):
     report["refused"] = {"openvino_int8": "its Spearman to fp32 is 0.5"}
     (place / "onnx/export.json").write_text(json.dumps(report))
     assert open_runtime(str(place)).engine.startswith("onnxruntime")  # in 8 bits before another runtime's float32
-    with pytest.raises(InputError, match=r"precision 'int8' and openvino: openvino_int8: its Spearman to fp32 is 0.5; set auto"):
+    with pytest.raises(InputError, match=r"has no such file \(openvino_int8: its Spearman to fp32 is 0.5\); set both to auto"):
         open_runtime(str(place), precision="int8", runtime="openvino")
     int8, fp32 = report["files"].pop("int8"), report["files"]["fp32"]
     (place / "onnx/export.json").write_text(json.dumps(report))
@@ -125,6 +125,28 @@ def test_the_best_file_is_read_and_others_on_demand(exported, tmp_path):
     shutil.rmtree(place / "onnx")
     with pytest.raises(InputError, match=r"'int8': model folder .* has no onnx/export.json; train with export"):
         open_runtime(str(place), precision="int8")
+
+
+def test_a_folder_whose_files_nothing_here_reads_says_what_to_train(exported, tmp_path, monkeypatch):
+    place = copied(exported["cross_encoder"], tmp_path)
+    report = json.loads((place / "onnx/export.json").read_text())
+    report["files"] = {"openvino_int8": report["files"]["openvino_int8"]}
+    (place / "onnx/export.json").write_text(json.dumps(report))
+    assert open_runtime(str(place)).engine.endswith("int8")
+    monkeypatch.setattr(sessions, "find_spec", lambda name: None if name == "openvino" else object())
+    with pytest.raises(InputError, match=r"\(int8: it was not asked for; fp32: it was not .*\); train with export: \[onnx\]"):
+        open_runtime(str(place))
+
+
+@pytest.mark.parametrize("kind", ["cross_encoder", "bi_encoder"])
+def test_threads_get_their_own_scores(exported, kind):
+    runtime = open_runtime(exported[kind], precision="fp32", num_cached_vectors=2)
+    asked = [(QUERIES[:number], TITLES[:number]) for number in (1, 2, 3, 4)] * 8
+    wanted = [runtime.scores(*one) for one in asked]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda one: runtime.scores(*one), asked))
+    for one, two in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
 
 
 def test_a_folder_without_a_fast_tokenizer_is_refused(students, tmp_path):

@@ -79,6 +79,25 @@ def _shape(graph, name: str) -> tuple[int, ...]:
     return next((tuple(one.dims) for one in graph.initializer if one.name == name), ())
 
 
+@pytest.mark.parametrize("family", ["bert", "modernbert_mean"])
+@pytest.mark.parametrize("joint", [True, False])
+def test_texts_read_alone_are_lean_and_windows_are_not(families, tmp_path, caplog, family, joint):
+    tokenizer, models = families
+    model = models[family] if joint else models[family].base_model
+    monkey = pytest.MonkeyPatch()
+    if family != "bert":  # longer than all that the network is tried with, which then could not tell
+        monkey.setattr(model.config, "local_attention", 128)
+        for layer in model.modules():
+            if getattr(layer, "sliding_window", None):
+                monkey.setattr(layer, "sliding_window", 64)
+    with caplog.at_level("WARNING"):
+        file = export_onnx(model, tokenizer, tmp_path / "model.onnx", joint=joint, apart=False)
+    monkey.undo()
+    counts = Counter(node.op_type for node in onnx.load(file).graph.node)
+    is_lean = counts["IsNaN"] + counts["Where"] == 0
+    assert (is_lean, "attends otherwise" in caplog.text) == (family == "bert", family != "bert")
+
+
 def test_a_lean_network_that_errs_is_not_written(families, tmp_path, monkeypatch, caplog):
     tokenizer, models = families
     monkeypatch.setattr(onnx_export, "HIDDEN", 0.0)  # padding is read

@@ -1,6 +1,5 @@
 """Networks as files, read by a runtime that needs no torch: ONNX Runtime, or OpenVINO. Fed in batches of similar lengths."""
 
-import os
 from abc import ABC, abstractmethod
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,16 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from components.shared.cores import num_cores
 from components.shared.errors import InputError
 from components.shared.models.batches import token_batches
 from components.shared.storage import content_digest_of
 
 FOLDER, REPORT = "onnx", "export.json"  # below a model folder
+KERNELS_KEPT = 64  # of each thread; OpenVINO makes some for every new number of rows and tokens, and would keep megabytes of each
 Columns = dict[str, list[list[int]]]  # of a tokenizer: a list of ids per row
 
 
 class Session(ABC):
-    """Rows in, one output per row; a row's output does not depend on its batch beyond rounding.
+    """Rows in, one output per row; a row's output does not depend on its batch beyond rounding. One call at a time.
 
     Args:
         file: with free numbers of rows and tokens, and one output.
@@ -37,7 +38,7 @@ class Session(ABC):
 
     def __init__(self, file: Path, pad_token: int, *, num_threads: int = 0) -> None:
         self.pad_token = pad_token
-        self._open(file, num_threads or len(os.sched_getaffinity(0)))
+        self._open(file, num_threads or num_cores())
 
     @abstractmethod
     def _open(self, file: Path, num_threads: int) -> None: ...
@@ -94,8 +95,13 @@ class OpenvinoSession(Session):
             import openvino  # noqa: PLC0415 - an optional runtime
         except ImportError:
             raise InputError(f"'{file.name}' needs openvino, which is not installed; pip install '.[openvino]'") from None
-        # where the processor has bf16, OpenVINO would take it for float32, and answer otherwise than where the file was compared
-        settings = {"INFERENCE_NUM_THREADS": num_threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        settings = {
+            "INFERENCE_NUM_THREADS": num_threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            # where the processor has bf16, OpenVINO would take it for float32, and answer otherwise than where the file was compared
+            "INFERENCE_PRECISION_HINT": "f32",
+            "CPU_RUNTIME_CACHE_CAPACITY": KERNELS_KEPT,
+        }
         try:
             compiled = openvino.Core().compile_model(str(file), "CPU", settings)
         except RuntimeError as error:

@@ -1,7 +1,8 @@
 """Milliseconds of one request: a query with 50 items, tokenising included. python benchmarks/latency.py [--requests 8] [--rounds 3]
 
 In each round the ways answer the same requests, one way after the other and a first request unmeasured, because threads of the one before
-may still spin; ratios are of the same request in the same round. What is served is `served_student.py`'s model by
+may still spin; ratios are of the same request in the same round. Every round asks for other items, so that nothing made for one request's
+shapes is there for the next but what a server that runs for a while has. What is served is `served_student.py`'s model by
 `components.serving.runtime`, by both runtimes in fp32 and int8. Beside it: transformers as its pages show it, `CrossEncoder.predict`, and
 both runtimes fed with one padded batch of the model as torch's exporter writes it when nobody makes it lean; OpenVINO in bf16 where the
 processor has it. A bi-encoder whose items' vectors are kept reads only the query; its weights are the pretrained ones, speed does not
@@ -36,12 +37,14 @@ NUM_ITEMS, BASE, REFERENCE = 50, "cross_encoder_predict", "transformers"
 Way = Callable[[list[str], list[str]], np.ndarray]
 
 
-def requests(split: str) -> list[tuple[list[str], list[str]]]:
-    """(query 50 times, item texts) of each query: its judged items, filled up with the next query's."""
+def requests(split: str, count: int = 10**6, seed: int = 0) -> list[tuple[list[str], list[str]]]:
+    """(query 50 times, item texts) of `count` queries: 50 of its judged items and the next queries', others for another seed."""
     ids, left, right, _ = judged_texts(split)
+    rng = np.random.default_rng(seed)
     starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
-    whole = [start for start in starts if start + NUM_ITEMS <= len(ids)]
-    return [([left[start]] * NUM_ITEMS, right[start : start + NUM_ITEMS]) for start in whole]
+    whole = [start for start in starts if start + 2 * NUM_ITEMS <= len(ids)][:count]
+    chosen = [(start, start + rng.permutation(2 * NUM_ITEMS)[:NUM_ITEMS]) for start in whole]
+    return [([left[start]] * NUM_ITEMS, [right[row] for row in rows]) for start, rows in chosen]
 
 
 def exported(model: str) -> dict[str, Any]:
@@ -130,6 +133,8 @@ def bi_encoder_way(place: str, threads: int) -> Way:
     folder.save(place, folder.load_model(source, spec), folder.load_tokenizer(source), spec)
     exported(place)
     runtime = open_runtime(place, precision="fp32", num_threads=threads)
+    known = list(dict.fromkeys(judged_texts("dev")[2]))
+    runtime.scores(known, known)
 
     def score(left: list[str], right: list[str]) -> np.ndarray:
         runtime.vectors.pop(left[0], None)
@@ -145,16 +150,20 @@ def ways_of(model: str, scratch: str, threads: int, batch_tokens: int) -> dict[s
     }  # fmt: skip
 
 
-def measure(ways: dict[str, Way], asked: list[tuple[list[str], list[str]]], rounds: int) -> dict[str, dict[str, float]]:
+def measure(ways: dict[str, Way], count: int, rounds: int) -> dict[str, dict[str, float]]:
     """ms at p50, p95 and p99, times `CrossEncoder.predict`, and Spearman to float32."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    scores = {name: [way(*one) for one in asked] for name, way in ways.items()}  # and everything is warm
-    for _ in range(rounds):
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in ways}
+    for way in ways.values():  # a server that has been asked before, never for these
+        for one in requests("train", 2 * count):
+            way(*one)
+    for round_ in range(rounds):
+        asked = requests("dev", count, seed=round_)
         for name, way in ways.items():
             way(*asked[0])  # threads of the way before may still spin for a moment
             for one in asked:
                 started = time.perf_counter()
-                way(*one)
+                scores[name].append(way(*one))
                 seconds[name].append(time.perf_counter() - started)
     base = np.array(seconds[BASE])
     found = {}
@@ -183,7 +192,7 @@ def main() -> None:
     machine = describe_machine()
     with tempfile.TemporaryDirectory() as scratch:
         ways = ways_of(model, scratch, given.threads, given.batch_tokens)
-        found = measure(ways, requests("dev")[: given.requests], given.rounds)
+        found = measure(ways, given.requests, given.rounds)
     save("latency", machine, vars(given), {"ways": found, "export": report})
     for name, one in found.items():
         print(f"{name:24s} p50 {one['p50_ms']:7.1f} ms  {one['times_predict']:5.2f} x predict  rho {one.get('spearman', float('nan')):.4f}")

@@ -1,6 +1,7 @@
 """Networks as files, read by a runtime that needs no torch: ONNX Runtime, or OpenVINO. Fed in batches of similar lengths."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from components.shared.models.batches import token_batches
 from components.shared.storage import content_digest_of
 
 FOLDER, REPORT = "onnx", "export.json"  # below a model folder
-KERNELS_KEPT = 64  # of each thread; OpenVINO makes some for every new number of rows and tokens, and would keep megabytes of each
+LENGTHS = 8  # OpenVINO sees lengths that are multiples of it
 Columns = dict[str, list[list[int]]]  # of a tokenizer: a list of ids per row
 
 
@@ -51,14 +52,18 @@ class Session(ABC):
         rows = encoded["input_ids"]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         out = np.zeros((len(rows), self.width), np.float32)
-        for chosen in token_batches(lengths, batch_tokens):
-            out[chosen] = self._run({name: self._padded(name, encoded, chosen, lengths[chosen]) for name in self.inputs})
+        for chosen, width in self._batches(lengths, batch_tokens):
+            out[chosen] = self._run({name: self._padded(encoded[name], chosen, lengths[chosen], width, name) for name in self.inputs})
         return out
 
-    def _padded(self, name: str, encoded: Columns, chosen: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """[rows, longest], int64, filled up on the right."""
-        out = np.full((len(chosen), int(lengths.max())), self.pad_token if name == "input_ids" else 0, np.int64)
-        out[np.arange(out.shape[1]) < lengths[:, None]] = np.concatenate([encoded[name][row] for row in chosen])
+    def _batches(self, lengths: np.ndarray, batch_tokens: int) -> Iterator[tuple[np.ndarray, int]]:
+        """(row numbers, tokens that each gets) of each batch."""
+        return ((chosen, int(lengths[chosen].max())) for chosen in token_batches(lengths, batch_tokens))
+
+    def _padded(self, column: list[list[int]], chosen: np.ndarray, lengths: np.ndarray, width: int, name: str) -> np.ndarray:
+        """[rows, width], int64, filled up on the right."""
+        out = np.full((len(chosen), width), self.pad_token if name == "input_ids" else 0, np.int64)
+        out[np.arange(width) < lengths[:, None]] = np.concatenate([column[row] for row in chosen])
         return out
 
 
@@ -88,7 +93,11 @@ class OnnxSession(Session):
 
 
 class OpenvinoSession(Session):
-    """By OpenVINO, which reads its own files and those of ONNX."""
+    """By OpenVINO, which reads its own files and those of ONNX.
+
+    It makes kernels for each new shape, which takes as long as the batch itself, and keeps megabytes of each. So there are few: batches of
+    1, 2, 4 ... rows, lengths in steps of LENGTHS.
+    """
 
     def _open(self, file: Path, num_threads: int) -> None:
         try:
@@ -100,7 +109,6 @@ class OpenvinoSession(Session):
             "PERFORMANCE_HINT": "LATENCY",
             # where the processor has bf16, OpenVINO would take it for float32, and answer otherwise than where the file was compared
             "INFERENCE_PRECISION_HINT": "f32",
-            "CPU_RUNTIME_CACHE_CAPACITY": KERNELS_KEPT,
         }
         try:
             compiled = openvino.Core().compile_model(str(file), "CPU", settings)
@@ -111,6 +119,15 @@ class OpenvinoSession(Session):
         self.name = f"openvino {openvino.__version__.partition('-')[0]}"
         self.inputs = [one.any_name for one in compiled.inputs]
         self.width = compiled.outputs[0].partial_shape[-1].get_length()
+
+    def _batches(self, lengths: np.ndarray, batch_tokens: int) -> Iterator[tuple[np.ndarray, int]]:
+        order, widths, at = np.argsort(-lengths, kind="stable"), -(-lengths // LENGTHS) * LENGTHS, 0
+        while at < len(order):
+            width = int(widths[order[at]])
+            most = min(max(1, batch_tokens // width), len(order) - at)
+            rows = 1 << (most.bit_length() - 1)
+            yield order[at : at + rows], width
+            at += rows
 
     def _run(self, feed: dict[str, np.ndarray]) -> np.ndarray:
         return self._request.infer(feed, share_inputs=True)[0]

@@ -86,6 +86,8 @@ def test_a_shard_whose_answers_are_lost_keeps_its_part(gcs, bucket):
     gcs.trouble = Trouble(0.5, ("lost",), seed=5)
     for shard in range(8):
         assert shards.commit(plan, shard, rankings(0) if shard else rankings(3))
+    assert gcs.trouble.counts["lost"] > 8
+    gcs.trouble = Trouble(0.0, ("lost",), seed=5)  # `finish` asks from several threads: who meets which trouble would be chance
     assert shards.finish(plan).rows == 3
     assert len(tables.read_table(plan.uri, "rankings")) == 3
 

@@ -215,7 +215,8 @@ def graph_student() -> str:
 
 def esci_students() -> str:
     """Every way to teach at the same budget: means, then paired differences, over all queries and over those no setting was chosen on."""
-    result = load("esci_students")["result"]
+    record = load("esci_students")
+    result, done, folds = record["result"], record["settings"]["done"], record["settings"]["folds"]
     metrics = ("pairwise_accuracy", "ndcg@10")
     systems = dict.fromkeys(name.rpartition(": ")[0] for name in result["all"]["means"])
     means = [[one, *(with_interval(result["all"]["means"][f"{one}: {metric}"]) for metric in metrics)] for one in systems]
@@ -227,4 +228,4 @@ def esci_students() -> str:
     count = next(iter(result["all"]["differences"].values()))["num_queries"]
     first = table(["cross-encoder", "pairwise accuracy", "NDCG@10"], means)
     second = table(["difference of pairwise accuracy", f"all {count} queries", "without the dev queries"], differences)
-    return f"{first}\n\n{second}"
+    return f"Folds {', '.join(map(str, sorted(done)))} of 0 to {folds - 1}.\n\n{first}\n\n{second}"

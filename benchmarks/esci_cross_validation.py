@@ -16,7 +16,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -96,14 +98,16 @@ def run_fold(data: Path, workspace: Path, hide: str, settings: list[str]) -> tup
     return pq.read_table(folder / "per_query.parquet"), float(first.read_text()) if first.exists() else None
 
 
-def summarise(values: pa.Table) -> dict[str, object]:
+def summarise(
+    values: pa.Table, systems: Sequence[str] = SYSTEMS, compared: Sequence[tuple[str, str]] = tuple(COMPARED)
+) -> dict[str, dict[str, Any]]:
     """Means with intervals, and paired differences, over all queries of one arm."""
     means, differences = {}, {}
     for metric in metrics.metric_names():
-        for system in SYSTEMS:
+        for system in systems:
             column = metrics.values_of(values, system, metric)["value"].to_numpy()
             means[f"{system}.{metric}"] = vars(metrics.mean_interval(column, seed=0))
-        for system, base in COMPARED:
+        for system, base in compared:
             _, ours, theirs = metrics.common_values(values, system, base, metric)
             differences[f"{system}-{base}.{metric}"] = vars(metrics.paired_interval(ours, theirs, seed=0))
     return {"means": means, "differences": differences}

@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from datasets import Dataset
-from esci_cross_validation import PLACE, ROOT, fold_data, folds_of
+from esci_cross_validation import PLACE, ROOT, fold_data, folds_of, summarise
 from machine import describe_machine, save
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
@@ -167,20 +167,6 @@ def teacher_scores(fold: Fold, pairs: pa.Table) -> np.ndarray:
     return scorer.scores(*model_texts(scorer.spec, pairs, *fold.tables(), read_table(fold.at["neighbors"], "neighbors")))
 
 
-def summarise(values: pa.Table) -> dict[str, Any]:
-    """Means with intervals, and paired differences over queries."""
-    means, differences = {}, {}
-    for metric in ("pairwise_accuracy", "ndcg@10"):
-        for system in SYSTEMS:
-            means[f"{system}: {metric}"] = vars(
-                metrics.mean_interval(metrics.values_of(values, system, metric)["value"].to_numpy(), seed=0)
-            )
-        for system, base in COMPARED:
-            _, one, other = metrics.common_values(values, system, base, metric)
-            differences[f"{system} - {base}: {metric}"] = vars(metrics.paired_interval(one, other, seed=0))
-    return {"means": means, "differences": differences}
-
-
 def main() -> None:
     """Measure the folds and write the results file after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -202,9 +188,9 @@ def main() -> None:
         found[number] = pq.read_table(place / DONE)
         untouched = [values for fold, values in found.items() if fold]
         result = {
-            "by_fold": {fold: summarise(values)["means"] for fold, values in found.items()},
-            "all": summarise(pa.concat_tables(found.values())),
-            "without_fold_0": summarise(pa.concat_tables(untouched)) if untouched else {},
+            "by_fold": {fold: summarise(values, SYSTEMS, COMPARED)["means"] for fold, values in found.items()},
+            "all": summarise(pa.concat_tables(found.values()), SYSTEMS, COMPARED),
+            "without_fold_0": summarise(pa.concat_tables(untouched), SYSTEMS, COMPARED) if untouched else {},
         }
         settings = {"folds": given.folds, "done": list(found), "set": given.set, "seed": given.seed, "batch": BATCH}
         save("esci_students", machine, settings, result)

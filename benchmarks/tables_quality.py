@@ -218,10 +218,13 @@ def esci_students() -> str:
     record = load("esci_students")
     result, done, folds = record["result"], record["settings"]["done"], record["settings"]["folds"]
     metrics = ("pairwise_accuracy", "ndcg@10")
-    systems = dict.fromkeys(name.rpartition(": ")[0] for name in result["all"]["means"])
-    means = [[one, *(with_interval(result["all"]["means"][f"{one}: {metric}"]) for metric in metrics)] for one in systems]
+    systems = dict.fromkeys(name.rpartition(".")[0] for name in result["all"]["means"])
+    means = [[one, *(with_interval(result["all"]["means"][f"{one}.{metric}"]) for metric in metrics)] for one in systems]
     differences = [
-        [name.rpartition(": ")[0], *(with_interval(result[scope]["differences"][name], "+") for scope in ("all", "without_fold_0"))]
+        [
+            name.rpartition(".")[0].replace("-", " - "),
+            *(with_interval(result[scope]["differences"][name], "+") for scope in ("all", "without_fold_0")),
+        ]
         for name in result["all"]["differences"]
         if name.endswith(metrics[0])
     ]

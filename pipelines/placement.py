@@ -7,6 +7,7 @@ into its environment.
 import os
 import re
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +27,7 @@ PREFLIGHT = "preflight"
 ACCELERATOR = "nvidia.com/gpu"
 USER = 10001  # of the images
 SCRATCH = "/scratch"
+WHERE = tuple(dsl.TaskConfigField[f"KUBERNETES_{what}"] for what in ("TOLERATIONS", "NODE_SELECTOR", "AFFINITY"))
 NODE_LABEL = re.compile(r"([\w.\-]+/)?[\w.\-]+=[\w.\-]*")
 
 
@@ -200,14 +202,18 @@ def _place_in_pod(task: dsl.PipelineTask, wanted: Place, images: Images, tags: M
 
 
 def _place_on_gpus(task: dsl.PipelineTask, wanted: Place, images: Images) -> None:
-    """A task that only starts pods with GPUs has their toleration and shared memory, which they copy, and none of the rest."""
+    """A task that only starts pods with GPUs has their shared memory, which they copy, and hands on where they may run; it stays away."""
     kubernetes.add_toleration(task, key=ACCELERATOR, operator="Exists", effect="NoSchedule")
     kubernetes.empty_dir_mount(task, volume_name="shm", mount_path="/dev/shm", medium="Memory", size_limit=wanted.shared_memory)
-    if not wanted.gpus:
-        return
-    task.set_accelerator_type(ACCELERATOR).set_accelerator_limit(wanted.gpus)
     for label in images.labels():
         kubernetes.add_node_selector(task, *label.split("=", 1))
+    if not wanted.gpus:
+        spec = copy(task.component_spec)  # all tasks of a room share one
+        handed = spec.task_config_passthroughs or []
+        spec.task_config_passthroughs = [replace(one, apply_to_task=one.field not in WHERE) for one in handed]
+        task.component_spec = spec
+        return
+    task.set_accelerator_type(ACCELERATOR).set_accelerator_limit(wanted.gpus)
     if images.queue:
         kubernetes.add_pod_label(task, QUEUE_LABEL, images.queue)
 

@@ -6,7 +6,10 @@ from kfp import dsl
 from kfp.dsl import Dataset, Input, Markdown, Model, Output
 
 
-@dsl.component(base_image="python:3.11", install_kfp_package=False, packages_to_install=[])
+@dsl.component(
+    base_image="python:3.11", install_kfp_package=False, packages_to_install=[],
+    task_config_passthroughs=[dsl.TaskConfigPassthrough(field, apply_to_task=True) for field in dsl.TaskConfigField],
+)  # fmt: skip
 def score_pairs(
     config: dict,
     section: str,
@@ -18,6 +21,7 @@ def score_pairs(
     items: Input[Dataset],
     scores: Output[Dataset],
     summary: Output[Markdown],
+    task: dsl.TaskConfig,
     model: Optional[Input[Model]] = None,  # noqa: UP045  kfp reads only this spelling
     neighbors: Optional[Input[Dataset]] = None,  # noqa: UP045
     interactions: Optional[Input[Dataset]] = None,  # noqa: UP045
@@ -33,6 +37,7 @@ def score_pairs(
         items: table `items`.
         scores: table `soft_targets` or `rankings`.
         summary: counts, speed, model.
+        task: where this task may run, and so the helpers that it starts.
         model: model folder; without it the one that `config.model` names.
         neighbors: table `neighbors`, for a teacher trained with them.
         interactions: table `interactions`, against which soft targets are held.
@@ -41,9 +46,10 @@ def score_pairs(
     from components.score_pairs.config import ScorePairsConfig
     from components.shared.handover import perform
     from components.shared.registry import resolve
+    from components.shared.scheduling import scheduling_of
 
     given = {"pairs": pairs, "queries": queries, "items": items, "model": model, "neighbors": neighbors, "interactions": interactions}
-    named = {**config, "member": int(member)} | ({"system": system} if system else {})
+    named = {**config, "member": int(member), "scheduling": scheduling_of(task)} | ({"system": system} if system else {})
     values = {} if model else {"model": lambda: resolve(config.get("model", ""))}
     perform(
         "components.score_pairs.step",

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from components.shared.config import NOT_SHAPING, StepConfig
+from components.shared.scheduling import Scheduling
 from components.shared.schema import SPLITS
 
 DEFAULT_SPLITS = SPLITS[1:]
@@ -78,6 +79,12 @@ class ScorePairsConfig(StepConfig):
     start_helpers: bool = Field(
         True,
         description="Whether the task starts its helpers as an Indexed Job on Kubernetes; false where the pipeline has helper tasks.",
+        json_schema_extra=NOT_SHAPING,
+    )
+    scheduling: Scheduling = Field(
+        Scheduling(),
+        description="On which nodes helpers may run: tolerations, node_selector, affinity, in Kubernetes' form. "
+        "The pipeline fills it with the task's own.",
         json_schema_extra=NOT_SHAPING,
     )
     queue: str = Field("", description="Kueue queue of the helpers; empty starts them at once.", json_schema_extra=NOT_SHAPING)

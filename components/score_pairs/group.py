@@ -45,6 +45,7 @@ def starting_helpers(config: ScorePairsConfig, worker: Worker | None, given: dic
             command=["python", "-m", "components.score_pairs", *flags_of(config, given)],
             environment={HELPER: "1"},
             queue=config.queue,
+            scheduling=config.scheduling.pod_spec(),
             deadline_s=config.deadline_s,
         )
     )

@@ -7,7 +7,7 @@ helper tasks instead (`pipelines/fan_out.py`).
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 RETRIES_PER_INDEX = 5  # preemptions included
 KEPT = ("image", "imagePullPolicy", "envFrom", "resources", "securityContext")  # of the task's container
-KEPT_OF_POD = ("serviceAccountName", "imagePullSecrets", "nodeSelector", "tolerations", "securityContext", "priorityClassName")
+KEPT_OF_POD = ("serviceAccountName", "imagePullSecrets", "securityContext", "priorityClassName")
 OUTSIDE = "no helpers can be started; set group_workers to 1 and use num_workers"
 REMEDY = (
     "let the task's account get pods and create, get and delete jobs (infra/base/access.yaml), compile with helper tasks, or set "
@@ -41,6 +41,7 @@ class Helpers:
         command: of each pod; it reads its number in JOB_COMPLETION_INDEX.
         environment: more variables.
         queue: Kueue's local queue; empty starts the pods at once.
+        scheduling: fields of a pod that say on which nodes it may run.
         deadline_s: after which Kubernetes ends them.
     """
 
@@ -49,6 +50,7 @@ class Helpers:
     command: list[str]
     environment: dict[str, str]
     queue: str
+    scheduling: Mapping[str, Any]
     deadline_s: int
 
     def name(self) -> str:
@@ -107,7 +109,7 @@ def job_of(helpers: Helpers, pod: dict[str, Any]) -> dict[str, Any]:
             },
             "template": {
                 "metadata": {"labels": {"app.kubernetes.io/component": "helper"}},
-                "spec": {**template, "restartPolicy": "Never", "containers": [container], "volumes": memory},
+                "spec": {**template, **helpers.scheduling, "restartPolicy": "Never", "containers": [container], "volumes": memory},
             },
         },
     }

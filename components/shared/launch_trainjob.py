@@ -39,12 +39,11 @@ REMEDY = (
     "let the task's account get, list and log pods and create, get and delete trainjobs (infra/base/access.yaml), or set launcher to local"
 )
 
-# field of the TrainJob that adapts pods -> (first release with it, what may be said of a pod); the API packages of these releases say so
-ACCOUNT = ("serviceAccountName", "nodeSelector", "tolerations")
+# field of the TrainJob that adapts pods -> (first release with it, what its pods take from the task's); the API packages of these say so
 PATCHES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "podSpecOverrides": ("2.0", ACCOUNT),
-    "podTemplateOverrides": ("2.1", (*ACCOUNT, "imagePullSecrets")),
-    "runtimePatches": ("2.2", (*ACCOUNT, "imagePullSecrets", "securityContext")),
+    "podSpecOverrides": ("2.0", ("serviceAccountName",)),
+    "podTemplateOverrides": ("2.1", ("serviceAccountName", "imagePullSecrets")),
+    "runtimePatches": ("2.2", ("serviceAccountName", "imagePullSecrets", "securityContext")),
 }
 
 
@@ -57,9 +56,10 @@ class Training:
         module, arguments: what torchrun runs in every process.
         num_nodes, num_processes: pods, and processes in each.
         resources: of each pod, requested and at the same time its limit, such as {"nvidia.com/gpu": "8"}.
-        runtime: name of a ClusterTrainingRuntime, whose pods get this task's account, tolerations and shared memory; or
+        runtime: name of a ClusterTrainingRuntime, whose pods get `scheduling`, this task's account and its shared memory; or
             `TrainingRuntime/<name>` of the namespace, which says these itself.
         queue: Kueue's local queue; empty starts the pods at once.
+        scheduling: fields of a pod that say on which nodes it may run.
         deadline_s: longest time to run, waiting in the queue not counted.
         version: of the cluster's Kubeflow Trainer, `2.0`, `2.1` or `2.2` for all later ones; `auto` asks the API server.
     """
@@ -72,6 +72,7 @@ class Training:
     resources: Mapping[str, str]
     runtime: str
     queue: str
+    scheduling: Mapping[str, Any]
     deadline_s: int
     version: str = "auto"
 
@@ -120,7 +121,7 @@ def trainjob_of(training: Training, pod: dict[str, Any], field: str) -> dict[str
         "resourcesPerNode": {"requests": amounts, "limits": amounts},
         "env": environment_of(pod, without=("MLFLOW_",)),  # processes report to us, so they need no way to the tracking server
     }
-    patches = {} if kind else {field: _patches(field, pod)}
+    patches = {} if kind else {field: _patches(field, pod, training.scheduling)}
     deadline = {"activeDeadlineSeconds": training.deadline_s} if field == "runtimePatches" else {}
     queue = {QUEUE_LABEL: training.queue} if training.queue else {}
     return {
@@ -141,9 +142,9 @@ def trainjob_of(training: Training, pod: dict[str, Any], field: str) -> dict[str
     }
 
 
-def _patches(field: str, pod: dict[str, Any]) -> list[dict[str, Any]]:
+def _patches(field: str, pod: dict[str, Any], scheduling: Mapping[str, Any]) -> list[dict[str, Any]]:
     volumes, mounts = shared_memory(pod)
-    spec: dict[str, Any] = {name: pod["spec"][name] for name in PATCHES[field][1] if name in pod["spec"]}
+    spec = {**scheduling, **{name: pod["spec"][name] for name in PATCHES[field][1] if name in pod["spec"]}}
     if volumes:
         spec |= {"volumes": volumes, "containers": [{"name": NODE, "volumeMounts": mounts}]}
     if field == "podSpecOverrides":

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from components.shared import storage
 from components.shared.config import NOT_SHAPING, StepConfig
+from components.shared.scheduling import Scheduling
 
 
 class TrainTeacherConfig(StepConfig):
@@ -108,10 +109,16 @@ class TrainTeacherConfig(StepConfig):
         description="What each pod of a TrainJob gets, in Kubernetes' quantities.",
         json_schema_extra=NOT_SHAPING,
     )
+    scheduling: Scheduling = Field(
+        Scheduling(),
+        description="On which nodes pods of a TrainJob may run: tolerations, node_selector, affinity, in Kubernetes' form. "
+        "The pipeline fills it with the task's own.",
+        json_schema_extra=NOT_SHAPING,
+    )
     runtime: str = Field(
         "torch-distributed",
         pattern=r"^(TrainingRuntime/)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
-        description="ClusterTrainingRuntime of a TrainJob, whose pods get this task's account, tolerations and shared memory; or "
+        description="ClusterTrainingRuntime of a TrainJob, whose pods get `scheduling`, this task's account and its shared memory; or "
         "'TrainingRuntime/<name>', one of the namespace, which says these itself.",
         json_schema_extra=NOT_SHAPING,
     )

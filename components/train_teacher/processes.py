@@ -154,7 +154,7 @@ def _in_pods(config: TrainTeacherConfig, job: dict[str, Any], model: str, tracke
     training = Training(
         place=place, module=MODULE, arguments=["--job", storage.join(place, JOB)], num_nodes=config.num_nodes,
         num_processes=config.num_processes, resources=config.resources_per_node, runtime=config.runtime, queue=config.queue,
-        deadline_s=config.timeout_s, version=config.trainer_version,
+        scheduling=config.scheduling.pod_spec(), deadline_s=config.timeout_s, version=config.trainer_version,
     )  # fmt: skip
     train_on_cluster(training, tell)
     outcome = Outcome.read(place)

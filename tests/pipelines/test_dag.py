@@ -81,10 +81,31 @@ def test_a_task_that_starts_a_trainjob_has_the_image_of_its_pods_and_no_gpu(tmp_
     assert container["image"] == GPU
     assert "accelerator" not in container["resources"]
     placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train-teacher"]
-    assert (placed["emptyDirMounts"][1]["mountPath"], placed["tolerations"][0]["key"]) == (
-        "/dev/shm",
-        "nvidia.com/gpu",
-    )
+    assert placed["emptyDirMounts"][1]["mountPath"] == "/dev/shm"
+
+
+def handed_on(document, component):
+    """Field of a task's placement that its pods get too -> whether its own pod has it."""
+    return {one["field"]: one.get("applyToTask", False) for one in document["components"][component]["taskConfigPassthroughs"]}
+
+
+def test_a_task_that_starts_a_trainjob_hands_on_where_gpus_are_and_stays_away(tmp_path):
+    images = Images(CPU, GPU, nodes="pool=gpu")
+    both = {}
+    for launcher in ("trainjob", "local"):  # in this order: one compilation must leave nothing to the next
+        arguments = {**recipe.load("cluster", [f"teacher.launcher={launcher}"]), "workspace": "gs://bucket/w"}
+        file = ir.compile_pipeline(tmp_path / f"{launcher}.yaml", arguments, "cluster", images)
+        document, platform = yaml.safe_load_all(file.read_text())
+        placed = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-train-teacher"]
+        assert (placed["tolerations"][0]["key"], placed["nodeSelector"]["labels"]) == ("nvidia.com/gpu", {"pool": "gpu"})
+        assert document["components"]["comp-train-teacher"]["inputDefinitions"]["parameters"]["task"]["parameterType"] == "TASK_CONFIG"
+        both[launcher] = handed_on(document, "comp-train-teacher")
+        assert all(handed_on(document, "comp-score-pairs").values())  # helpers run where the task runs
+    assert len(both["local"]) == 6
+    assert all(both["local"].values())
+    assert {field for field, own in both["trainjob"].items() if not own} == {
+        "KUBERNETES_TOLERATIONS", "KUBERNETES_NODE_SELECTOR", "KUBERNETES_AFFINITY",
+    }  # fmt: skip
 
 
 def test_only_the_encoder_may_ask_the_model_hub_and_only_the_last_step_closes_the_run(cluster_documents):

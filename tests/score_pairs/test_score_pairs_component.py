@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from kfp import dsl
 
 from components.score_pairs.component import score_pairs
 from components.shared import storage, tables
@@ -25,7 +26,7 @@ def artifact(path: Path, uri: str = ""):
 def task(shop, tmp_path):
     """A function that runs the component; returns its (scores artifact, summary text)."""
 
-    def run_task(config, system="", **more):
+    def run_task(config, system="", task=dsl.TaskConfig(), **more):  # noqa: B008  it is not written to
         given = {name: artifact(tmp_path / "in" / name, getattr(shop, name)) for name in ("queries", "items")}
         given["pairs"] = artifact(tmp_path / "in" / "pairs", shop.judgments if config.get("output") == "rankings" else shop.pairs)
         given |= {name: artifact(tmp_path / "in" / name, uri) for name, uri in more.items()}
@@ -38,6 +39,7 @@ def task(shop, tmp_path):
             system=system,
             scores=scores,
             summary=summary,
+            task=task,
             **given,
         )
         return scores, Path(summary.path).read_text()
@@ -63,6 +65,18 @@ def test_model_of_the_recipe_is_part_of_the_fingerprint(task, model_folders):
     first, _ = task({"output": "rankings", "model": model_folders["bi_encoder"]})
     second, _ = task({"output": "rankings", "model": model_folders["encoder"]})
     assert first.metadata["uri"] != second.metadata["uri"]
+
+
+def test_helpers_run_where_the_task_was_asked_to_run(task, model_folders, cluster, monkeypatch):
+    monkeypatch.setattr("components.score_pairs.group.POLL_S", 0.05)
+    made = []
+    cluster.before = lambda request: made.extend(cluster.jobs.values()) if request == "DELETE jobs" else None
+    asked = dsl.TaskConfig(node_selector={"pool": "gpu"}, resources={"limits": {"memory": "8Gi"}})
+    scores, _ = task({"group_workers": 2.0}, model=model_folders["teacher"], task=asked)
+    (pod,) = [job["spec"]["template"]["spec"] for job in made]
+    assert (pod["nodeSelector"], "tolerations" in pod) == ({"pool": "gpu"}, False)  # its pod has a toleration, by whomever
+    again, _ = task({}, model=model_folders["teacher"])
+    assert again.metadata["uri"] == scores.metadata["uri"]  # where it runs does not shape what is written
 
 
 def test_champion_of_the_first_night_is_absent(task, monkeypatch):

@@ -13,6 +13,7 @@ from components.score_pairs.step import run
 from components.shared import launch_kubernetes, shards, tables
 from components.shared.cli import build_parser
 from components.shared.errors import InputError
+from components.shared.scheduling import Scheduling
 from components.shared.tracking import NullTracker
 
 CONFIG = ScorePairsConfig(num_threads=1, start_helpers=False, lease_s=60, device_hour_price=1)
@@ -75,6 +76,7 @@ def test_the_first_worker_starts_helpers_that_know_what_it_knows(given, tmp_path
 
 def test_all_settings_reach_a_helper():
     config = ScorePairsConfig(output="rankings", system="007", splits=["dev"], group_workers=2, budget=5, device_hour_price=2.5)
+    config = config.model_copy(update={"scheduling": Scheduling(node_selector={"pool": "gpu"})})
     parsed = vars(
         build_parser(run, ScorePairsConfig, "scoring").parse_args(group.flags_of(config, {"pairs": "p", "scores": "s", "model": "m"}))
     )

@@ -13,6 +13,7 @@ from components.shared.launch_kubernetes import Helpers, helping
 HELPERS = Helpers(
     place="gs://bucket/scoring/0123/scores", count=7, command=["python", "-m", "components.score_pairs", "--x=1"],
     environment={"RELEVANCE_HELPER": "1"}, queue="relevance", deadline_s=3600,
+    scheduling={"tolerations": [{"key": "spot", "operator": "Exists"}], "nodeSelector": {"pool": "gpu"}},
 )  # fmt: skip
 
 
@@ -29,11 +30,8 @@ def test_helpers_are_copies_of_the_task_with_another_command(cluster):
     assert spec["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] == [2]
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
-    assert (pod["restartPolicy"], pod["serviceAccountName"], pod["tolerations"]) == (
-        "Never",
-        "relevance-pipeline",
-        TASK["spec"]["tolerations"],
-    )
+    assert (pod["restartPolicy"], pod["serviceAccountName"]) == ("Never", "relevance-pipeline")
+    assert (pod["tolerations"], pod["nodeSelector"]) == ([{"key": "spot", "operator": "Exists"}], {"pool": "gpu"})  # not its own pod's
     assert (container["image"], container["command"]) == ("gpu@sha256:ab", HELPERS.command)
     assert container["resources"] == TASK["spec"]["containers"][1]["resources"]
     assert [one["name"] for one in container["env"]] == ["HF_HUB_OFFLINE", "MLFLOW_TRACKING_PASSWORD", "RELEVANCE_HELPER"]
@@ -113,7 +111,7 @@ def test_helpers_have_a_place_for_temporary_files_where_the_task_has_one():
     pod = copy.deepcopy(TASK)
     pod["spec"]["volumes"].append({"name": "scratch", "emptyDir": {"sizeLimit": "100Gi"}})
     pod["spec"]["containers"][1]["volumeMounts"].append({"name": "scratch", "mountPath": "/scratch"})
-    helpers = Helpers(place="gs://b/x", count=1, command=["x"], environment={}, queue="", deadline_s=1)
+    helpers = Helpers(**{**vars(HELPERS), "queue": ""})
     made = launch_kubernetes.job_of(helpers, pod)["spec"]["template"]["spec"]
     assert [one["name"] for one in made["volumes"]] == ["shm", "scratch"]
     assert {"name": "scratch", "mountPath": "/scratch"} in made["containers"][0]["volumeMounts"]

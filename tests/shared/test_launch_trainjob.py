@@ -27,7 +27,7 @@ def training(tmp_path: Path, monkeypatch) -> Training:
     return Training(
         place=str(tmp_path / "model-job"), module="components.train_teacher.trainer", arguments=["--job", "gs://b/model-job/job.json"],
         num_nodes=2, num_processes=8, resources={"nvidia.com/gpu": "8", "memory": "256Gi"}, runtime="torch-distributed", queue="relevance",
-        deadline_s=3600,
+        deadline_s=3600, scheduling={"tolerations": [{"key": "spot", "operator": "Exists"}], "nodeSelector": {"pool": "gpu"}},
     )  # fmt: skip
 
 
@@ -100,7 +100,8 @@ def test_pods_of_a_cluster_wide_runtime_get_what_the_task_has(training, field, p
     if field != "podSpecOverrides":  # in 2.0 nothing can be said of a pod's labels
         assert template["metadata"]["labels"] == {"app.kubernetes.io/component": "trainer"}
     pod = template["spec"]
-    assert (pod["serviceAccountName"], pod["tolerations"]) == ("relevance-pipeline", TASK["spec"]["tolerations"])
+    assert (pod["serviceAccountName"], pod["nodeSelector"]) == ("relevance-pipeline", {"pool": "gpu"})
+    assert pod["tolerations"] == [{"key": "spot", "operator": "Exists"}]  # not those of the task, which waits elsewhere
     assert pod["volumes"] == [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "16Gi"}}]
     assert pod["containers"] == [{"name": "node", "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}]}]
 

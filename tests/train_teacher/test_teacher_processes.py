@@ -26,6 +26,7 @@ from components.train_teacher.step import run
 from components.train_teacher.validation import Validation
 
 IN_PODS: dict[str, Any] = {"launcher": "trainjob", "num_nodes": 2, "resources_per_node": {"cpu": "1"}, "queue": "relevance"}
+IN_PODS |= {"scheduling": {"node_selector": {"pool": "gpu"}}}
 OUTCOME = Outcome(Curve([0.5, 0.25], 8, 100, 2.0), Validation({"validation.mse": 0.5}))
 
 
@@ -144,6 +145,8 @@ def test_a_job_in_pods_travels_through_the_bucket(cluster: Any, bucket: str, mon
     trainer = made[0]["spec"]["trainer"]
     assert trainer["args"] == ["-m", "components.train_teacher.trainer", "--job", f"{model}-job/job.json"]
     assert (trainer["numNodes"], trainer["numProcPerNode"], trainer["resourcesPerNode"]["limits"]) == (2, 1, {"cpu": "1"})
+    (patch,) = made[0]["spec"]["runtimePatches"]
+    assert "'nodeSelector': {'pool': 'gpu'}" in str(patch)
     assert storage.list_files(f"{model}-job") == []
     assert cluster.trainjobs == {}
 

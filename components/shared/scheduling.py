@@ -1,0 +1,30 @@
+"""On which nodes the pods that a task starts may run: what was asked for the task, as kfp's task config hands it over.
+
+The task's own pod does not say it: an admission queue adds the nodes where it found room for that one pod, and a task that only waits for
+its pods belongs on other nodes than they do.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Scheduling(BaseModel):
+    """Fields of a pod, in Kubernetes' own form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tolerations: list[dict[str, Any]] = Field(default=[], description="Taints of nodes that do not keep the pods away.")
+    node_selector: dict[str, str] = Field(default={}, description="Labels that their nodes must have.")
+    affinity: dict[str, Any] = Field(default={}, description="Rules that nodes and pods beside them must meet.")
+
+    def pod_spec(self) -> dict[str, Any]:
+        """What is asked, by its name in a pod's spec."""
+        asked = {"tolerations": self.tolerations, "nodeSelector": self.node_selector, "affinity": self.affinity}
+        return {name: value for name, value in asked.items() if value}
+
+
+def scheduling_of(task: Any) -> dict[str, Any]:
+    """The settings of a Scheduling from a `dsl.TaskConfig`, whose fields are None where nothing was asked, as on a laptop."""
+    asked = {name: getattr(task, name) for name in Scheduling.model_fields}
+    return {name: value for name, value in asked.items() if value}

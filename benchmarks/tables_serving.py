@@ -35,7 +35,12 @@ def serving() -> str:
     record = load("serving")
     result, settings = record["result"], record["settings"]
     alone = [
-        [items, *(f"{one[key]:.2f}" for key in ("runtime_p50_ms", "server_p50_ms", "added_p50_ms"))]
+        [
+            items,
+            f"{one['runtime_p50_ms']:.2f}",
+            f"{one['server_p50_ms']:.2f}",
+            "{added_p50_ms:.2f} [{added_low_ms:.2f}, {added_high_ms:.2f}]".format(**one),
+        ]
         for items, one in result["one_client"].items()
     ]
     loaded = [
@@ -43,7 +48,7 @@ def serving() -> str:
          f"{one['pairs_a_batch']:.0f}", f"{one['cached_share']:.0%}"]
         for arm, one in result["load"].items()
     ]  # fmt: skip
-    first = table(["items", "runtime, p50 ms", "server, p50 ms", "median difference, ms"], alone)
+    first = table(["items", "runtime, p50 ms", "server, p50 ms", "median difference [95 %], ms"], alone)
     second = table(["with", "requests/s", "p50 ms", "p99 ms", "pairs a batch", "from the cache"], loaded)
     what = f"{settings['clients']} clients, {settings['load_items']} items a request:"
     return f"{machine_line(record)} One client:\n\n{first}\n\n{what}\n\n{second}"

@@ -1,8 +1,8 @@
-"""Whole words for a pretrained encoder: shorter, and no worse? python benchmarks/vocabulary.py [--data ../shared/data/esci] [--seeds 1 2 3]
+"""Words and field marks for a pretrained encoder: shorter, and no worse? python benchmarks/vocabulary.py [--data FOLDER] [--seeds 1 2 3]
 
-Checks U17 (ei-SRC, arXiv 2406.02135): tokens of a pair before and after words of the catalogue were added to all-MiniLM-L6-v2, on simulated
-shops, whose brands are made up, and on an ESCI-shaped catalogue of real English titles; and on the shops the quality of small
-bi-encoders trained from both. Only train queries are counted. Writes `results/vocabulary.json`.
+Checks U17 (ei-SRC, arXiv 2406.02135): tokens of a pair before and after all-MiniLM-L6-v2 got words of the catalogue, and with them a token
+for the mark of each field of an item, on simulated shops, whose brands are made up, and on an ESCI-shaped catalogue of real English titles; and
+on the shops the quality of small bi-encoders trained from both. Only train queries are counted. Writes `results/vocabulary.json`.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from components.import_dataset.step import run as import_dataset
 from components.prepare_encoder import extension, pretrained, vocabulary
 from components.prepare_encoder.config import PrepareEncoderConfig
 from components.shared.tables import read_table
+from components.shared.text import field_marks
 from components.shared.tracking import NullTracker
 from components.simulate_shop.config import SimulateShopConfig
 from components.simulate_shop.step import run as simulate_shop
@@ -43,6 +44,7 @@ def real_catalogue(data: str, folder: Path) -> dict[str, Any]:
         model, tokenizer = pretrained.load_encoder(pretrained.locate(config), config)
         words = extension.choose_words(extension.words_in_pieces(tokenizer, texts[0] + texts[1]), number)
         extension.add_words(model, tokenizer, words)
+        extension.add_marks(model, tokenizer, field_marks() if number else [])
         item, query = (extension.pair_tokens(tokenizer, side) for side in texts)
         found[str(number)] = {"words": len(words), "item": item, "query": query, "pair": item + query}
     return found

@@ -19,7 +19,10 @@ class PrepareEncoderConfig(StepConfig):
     revision: str = Field("", description="Commit or tag of a hub model; empty for its main branch.")
     keep_layers: int = Field(0, ge=0, description="First layers kept of a given encoder, in layers; 0 keeps all.")
     added_words: int = Field(
-        0, ge=0, description="Words of the catalogue, at most, that a given WordPiece encoder spells in pieces and gets whole; 0 adds none."
+        0,
+        ge=0,
+        description="Words of the catalogue, at most, that a given WordPiece encoder spells in pieces and gets whole, and with them "
+        "the marks of an item's fields; 0 adds none.",
     )
     max_tokens: int = Field(128, ge=8, description="Longest input the encoder will be given, in tokens.")
     family: Literal["bert", "qwen3"] = Field(

@@ -1,6 +1,6 @@
-"""Whole words of the catalogue for a pretrained encoder that spells them in pieces (ei-SRC, arXiv 2406.02135, domain vocabulary).
+"""Whole words of the catalogue, and marks of its fields, for a pretrained encoder that spells them in pieces (ei-SRC, arXiv 2406.02135).
 
-Fewer tokens make every pass shorter and leave more of a long title within `max_tokens`. A new word starts from the mean of its pieces, so
+Fewer tokens make every pass shorter and leave more of a long title within `max_tokens`. A new token starts from the mean of its pieces, so
 that the first layer reads about what it read before; the training that follows does the rest.
 """
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import models
+from tokenizers import AddedToken, models
 
 from components.shared.errors import InputError
 from components.shared.models.tokens import plain_ids
@@ -57,7 +57,24 @@ def add_words(model: Any, tokenizer: Any, words: list[str]) -> None:
         vocabulary, unk_token=old.unk_token, max_input_chars_per_word=old.max_input_chars_per_word,
         continuing_subword_prefix=old.continuing_subword_prefix,
     )  # fmt: skip
-    model.resize_token_embeddings(start + len(words), mean_resizing=False)
+    _grow(model, start, parts)
+
+
+def add_marks(model: Any, tokenizer: Any, marks: list[str]) -> None:
+    """Let each text of `marks` that takes several tokens be one, which says that a field of its kind follows (the paper's term marks).
+
+    An embedding beside word and place would need an input that no stock reader of the folder gives; a token travels with the text.
+    """
+    parts = dict(zip(marks, plain_ids(tokenizer, marks), strict=True))
+    wanted = {mark: ids for mark, ids in parts.items() if len(ids) > 1 and tokenizer.unk_token_id not in ids}
+    start = len(tokenizer)
+    tokenizer.add_tokens([AddedToken(mark, normalized=True) for mark in wanted])
+    _grow(model, start, list(wanted.values()))
+
+
+def _grow(model: Any, start: int, parts: list[list[int]]) -> None:
+    """Append an embedding for each of `parts`, the mean of those that it names."""
+    model.resize_token_embeddings(start + len(parts), mean_resizing=False)
     weight = model.get_input_embeddings().weight
     with torch.no_grad():
         for place, ids in enumerate(parts):

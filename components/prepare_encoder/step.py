@@ -13,6 +13,7 @@ from components.shared.errors import InputError
 from components.shared.models import folder
 from components.shared.report import Report
 from components.shared.tables import Manifest, read_table
+from components.shared.text import field_marks
 from components.shared.tracking import Tracker
 
 logger = logging.getLogger(__name__)
@@ -78,5 +79,6 @@ def _extended(config: PrepareEncoderConfig, model: Any, tokenizer: Any, items: p
     before = extension.pair_tokens(tokenizer, *texts)
     words = extension.choose_words(extension.words_in_pieces(tokenizer, texts[0] + texts[1]), config.added_words)
     extension.add_words(model, tokenizer, words)
+    extension.add_marks(model, tokenizer, field_marks())
     after = extension.pair_tokens(tokenizer, *texts)
     return {"added_words": float(len(words)), "tokens_per_pair.before": before, "tokens_per_pair": after}

@@ -21,8 +21,7 @@ from components.shared.models.spec import ModelSpec, fetch, read_written_spec
 
 logger = logging.getLogger(__name__)
 
-ITEM_FIELDS = ("title", "brand", "color", "category")
-
+ITEM_FIELDS = ("title", *text.SHORT_FIELDS)
 
 FILES = {"openvino": {"int8": "openvino_int8", "fp32": "fp32"}, "onnxruntime": {"int8": "int8", "fp32": "fp32"}}  # names in the report
 

@@ -17,6 +17,7 @@ MAX_QUERY_CHARS = 256
 MAX_FIELD_CHARS = 300
 MAX_DESCRIPTION_CHARS = 1200
 SEPARATOR = " | "
+SHORT_FIELDS = ("brand", "color", "category")  # what a student reads of an item, behind its title
 EVIDENCE_ON_QUERIES, EVIDENCE_ON_ITEMS = "shoppers accepted", "found by"
 DECODER_PREFIX = "How well does the item fit what the shopper searched for?\n{left}\n"  # then the item's text, tokenised apart
 
@@ -126,7 +127,12 @@ def _join_fields(fields: list[StringColumn]) -> StringColumn:
 def item_text(items: pa.Table) -> StringColumn:
     """The student's short text of an item [rows of `items`]: title, brand, color, category; no description (Walmart, section A.2)."""
     fields = [pc.utf8_slice_codeunits(pc.replace_substring(clean(items["title"]), "|", "/"), 0, MAX_FIELD_CHARS)]
-    return _join_fields([*fields, *(_field(name, items[name]) for name in ("brand", "color", "category"))])
+    return _join_fields([*fields, *(_field(name, items[name]) for name in SHORT_FIELDS)])
+
+
+def field_marks() -> list[str]:
+    """What announces a field in `item_text`; a title cannot write it, because its bars are replaced."""
+    return [f"{SEPARATOR}{name}:".lstrip() for name in SHORT_FIELDS]
 
 
 def query_text(query: StringColumn) -> StringColumn:

@@ -17,6 +17,7 @@ from components.shared.models import folder
 from components.shared.report import Report
 from components.shared.schema import ITEMS, QUERIES
 from components.shared.tables import write_table
+from components.shared.text import field_marks, item_text
 from components.shared.tracking import NullTracker
 
 PIECES = [
@@ -85,7 +86,7 @@ def test_words_that_save_most_pieces_come_whole_and_start_from_their_mean(tmp_pa
     assert tokenizer.tokenize("Bluetooth headset, wireless") == ["bluetooth", "headset", "[UNK]", "wire", "##less"]
     made = folder.load_model(tmp_path / "made", folder.read_spec(tmp_path / "made"))
     old, new = given.get_input_embeddings().weight, made.get_input_embeddings().weight
-    assert len(new) == len(PIECES) + 2 == report.metrics["vocab_size"]
+    assert len(new) == len(PIECES) + 2 + len(field_marks()) == report.metrics["vocab_size"]
     assert torch.equal(new[: len(PIECES)], old)
     torch.testing.assert_close(new[tokenizer.convert_tokens_to_ids("bluetooth")], (old[5] + old[6]) / 2)
     torch.testing.assert_close(new[tokenizer.convert_tokens_to_ids("headset")], (old[7] + old[8]) / 2)
@@ -93,6 +94,29 @@ def test_words_that_save_most_pieces_come_whole_and_start_from_their_mean(tmp_pa
     # titles 4, 5, 4, 5 pieces and queries 2, 3; then 2, 3, 3, 5 and 1, 3
     assert report.metrics["tokens_per_pair.before"] == pytest.approx(18 / 4 + 5 / 2)
     assert report.metrics["tokens_per_pair"] == pytest.approx(13 / 4 + 4 / 2)
+
+
+def test_the_mark_of_a_field_is_one_token_that_starts_from_the_mean_of_its_pieces(tmp_path: Path):
+    given = spelling_encoder(tmp_path / "given").get_input_embeddings().weight
+    prepare(tmp_path, added_words=1)
+    tokenizer = folder.load_tokenizer(tmp_path / "made")
+    new = folder.load_model(tmp_path / "made", folder.read_spec(tmp_path / "made")).get_input_embeddings().weight
+    items = pa.table({"title": ["Red | brand: head"], "brand": ["Mi"], "color": ["blue"], "category": [None]})
+    (text,) = item_text(items.cast(pa.schema([(name, pa.string()) for name in items.schema.names]))).to_pylist()
+    tokens = tokenizer.tokenize(text, split_special_tokens=True)
+    assert tokens == ["red", "[UNK]", "brand", ":", "head", "| brand:", "mi", "| color:", "blue"]  # a title cannot write a mark
+    torch.testing.assert_close(new[tokenizer.convert_tokens_to_ids("| color:")], given[[15, 18, 16]].mean(0))
+    read = Tokenizer.from_file(str(tmp_path / "made" / "tokenizer.json"))  # as the server does
+    read.encode_special_tokens = True
+    assert read.encode(text, add_special_tokens=False).tokens == tokens
+
+
+def test_marks_are_added_once(tmp_path: Path):
+    model = spelling_encoder(tmp_path / "given")
+    tokenizer = folder.load_tokenizer(tmp_path / "given")
+    for _ in range(2):
+        extension.add_marks(model, tokenizer, [*field_marks(), "head"])
+        assert len(tokenizer) == len(model.get_input_embeddings().weight) == len(PIECES) + 3
 
 
 def test_texts_without_new_words_are_read_as_before(tmp_path: Path):

@@ -1,8 +1,9 @@
 """Words and field marks for a pretrained encoder: shorter, and no worse? python benchmarks/vocabulary.py [--data FOLDER] [--seeds 1 2 3]
 
-Checks U17 (ei-SRC, arXiv 2406.02135): tokens of a pair before and after all-MiniLM-L6-v2 got words of the catalogue, and with them a token
-for the mark of each field of an item, on simulated shops, whose brands are made up, and on an ESCI-shaped catalogue of real English titles; and
-on the shops the quality of small bi-encoders trained from both. Only train queries are counted. Writes `results/vocabulary.json`.
+Checks U17 (ei-SRC, arXiv 2406.02135): tokens of a pair before and after all-MiniLM-L6-v2 got words of the catalogue, and with them a
+token for the mark of each field of an item, on simulated shops, whose brands are made up, and on an ESCI-shaped catalogue of real English
+titles; and on the shops the quality of small bi-encoders trained from both. Only train queries are counted. Writes
+`results/vocabulary.json`.
 """
 
 import argparse

@@ -19,7 +19,7 @@ from components.shared.errors import EXIT_INPUT, EXIT_TEMPORARY, InputError, Tem
 from pipelines import cron, estimate, ir, nights, package, plan, recipe, run_local, schedule, status, submit, sync
 from pipelines.kubeflow import HOST_VARIABLE, Kubeflow, check_host
 from pipelines.lint import lint
-from pipelines.placement import CLUSTER, LAPTOP, PROFILES, Images, images_of_environment, in_pods, profiles_of
+from pipelines.placement import CLUSTER, LAPTOP, PROFILES, Images, images_of_environment, in_pods, in_queue, profiles_of
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -134,8 +134,8 @@ def _run(given: argparse.Namespace) -> int:
 
 def _compile(given: argparse.Namespace) -> int:
     arguments = {**recipe.load(given.recipe, given.set), "workspace": given.workspace, "data": given.data, "date": given.date}
-    tags = package.environment_tags(given.recipe)
-    target = ir.compile_pipeline(Path(given.output), arguments, given.profile, _images(given), tags)
+    tags, images = package.environment_tags(given.recipe), _images(given)
+    target = ir.compile_pipeline(Path(given.output), in_queue(arguments, images), given.profile, images, tags)
     print(target)
     return _report(target)
 

@@ -14,7 +14,7 @@ from components.shared import storage
 from components.shared.errors import InputError
 from pipelines import ir, recipe, run_local
 from pipelines.lint import lint
-from pipelines.placement import CLUSTER, Images, in_pods
+from pipelines.placement import CLUSTER, Images, in_pods, in_queue
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +56,8 @@ def prepare(request: Request, folder: Path) -> Package:
     settings = recipe.load(request.recipe, request.overrides)
     day = run_local.check_date(request.date)
     places = {"workspace": check_workspace(request.workspace, request.profile), "data": _check_data(request, settings)}
-    defaults = {**settings, **places, "date": ""}
     images = request.images if in_pods(request.profile) else None
+    defaults = in_queue({**settings, **places, "date": ""}, images)
     file = ir.compile_pipeline(folder / "pipeline.yaml", defaults, request.profile, images, environment_tags(request.recipe))
     if problems := lint(ir.read_ir(file)):
         raise InputError(f"the compiled pipeline is unsound: {'; '.join(problems)}")

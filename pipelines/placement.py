@@ -120,6 +120,13 @@ def place(
             _place_in_pod(task, place_of(task.component_spec.name, settings or {}, profile), images.check(), tags or {})
 
 
+def in_queue(arguments: Mapping[str, Any], images: Images | None) -> dict[str, Any]:
+    """A pipeline's arguments where pods that tasks start wait in the tasks' own queue, unless the recipe names another."""
+    queue = images.queue if images else ""
+    unnamed = [name for name in ("teacher", "scoring") if queue and not arguments[name].get("queue")]
+    return {**arguments, **{name: {**arguments[name], "queue": queue} for name in unnamed}}
+
+
 def in_pods(profile: str) -> bool:
     """Whether tasks run on a Kubernetes, be it one machine or many."""
     return profile != LAPTOP

@@ -24,12 +24,14 @@ def add_preflight(tasks: Sequence[dsl.PipelineTask], arguments: Mapping[str, Any
 
 
 def settings_of(dear: Sequence[dsl.PipelineTask], arguments: Mapping[str, Any], images: Images) -> dict[str, Any]:
-    """What preflight looks for: the largest need of each room, the rights of what is started through Kubernetes, image and queue."""
+    """What preflight looks for: the largest need of each room, the rights of what is started through Kubernetes, image and queues."""
     needs = {task.component_spec.name: need_of(task.component_spec.name, arguments) for task in dear}
     scoring, in_pods = arguments.get("scoring", {}), arguments.get("teacher", {}).get("launcher") == "trainjob"
     helped = scoring.get("group_workers", 1) > 1 and scoring.get("start_helpers", True)
+    queues = [images.queue, arguments.get("teacher", {}).get("queue", "") if in_pods else "", scoring.get("queue", "") if helped else ""]
     rights = [right for right, wanted in ((TRAINJOB, in_pods), (HELPERS, helped)) if wanted]
-    return {"needs": list(needs.values()), "rights": rights, "image": images.gpu, "queue": images.queue}
+    named = [one for one in dict.fromkeys(queues) if one]
+    return {"needs": list(needs.values()), "rights": rights, "image": images.gpu, "queues": named}
 
 
 def need_of(room: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,6 +41,6 @@ def need_of(room: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         gpus, pods = int(teacher.get("resources_per_node", {}).get(ACCELERATOR, 8)), teacher.get("num_nodes", 1)
     else:
         gpus = place_of(room, arguments).gpus
-    if room == "score-pairs":
-        pods = arguments.get("scoring", {}).get("group_workers", 1)
+    if room == "score-pairs":  # a pool is scored by however many pods there are
+        return {"task": room, "gpus": gpus, "pods": arguments.get("scoring", {}).get("group_workers", 1), "needed": 1}
     return {"task": room, "gpus": gpus, "pods": pods}

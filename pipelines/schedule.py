@@ -75,7 +75,7 @@ def _standing(server: Kubeflow, name: str) -> Iterator[Any]:
 
 
 def _create(server: Kubeflow, name: str, wanted: dict[str, Any], old: list[Any]) -> str:
-    running = [one.recurring_run_id for one in old if one.mode == "ENABLE"]
+    running = [one.recurring_run_id for one in old if _is_enabled(one)]
     try:
         for one in running:
             server.ask("disable the old schedule", lambda at=one: server.client.disable_recurring_run(at))
@@ -99,10 +99,15 @@ def _remove(server: Kubeflow, old: list[Any]) -> int:
 
 def _is_as_wanted(one: Any, wanted: dict[str, Any]) -> bool:
     cron = one.trigger.cron_schedule.cron if one.trigger and one.trigger.cron_schedule else ""
-    found = (one.mode, cron, int(one.max_concurrency or 0), one.no_catchup, one.experiment_id, one.description, version_of(one)[1])
+    found = (cron, int(one.max_concurrency or 0), one.no_catchup, one.experiment_id, one.description, version_of(one)[1])
     keys = ("cron_expression", "max_concurrency", "no_catchup", "experiment_id", "description", "version_id")
     if (one.service_account or None) != (
         wanted["service_account"] or one.service_account or None
     ):  # unnamed: the server's own choice stays
         return False
-    return found == ("ENABLE", *(wanted[key] for key in keys)) and arguments_of(one) == wanted["params"]
+    return _is_enabled(one) and found == tuple(wanted[key] for key in keys) and arguments_of(one) == wanted["params"]
+
+
+def _is_enabled(one: Any) -> bool:
+    """`status` is what is and `mode` what was asked for; servers fill one or both."""
+    return one.status == "ENABLED" if one.status else one.mode == "ENABLE"

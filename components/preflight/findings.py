@@ -21,15 +21,19 @@ class Finding:
 
 
 def of_quota(needs: Sequence[Need], quotas: Sequence[Mapping[str, Any]], accelerator: str) -> Finding:
-    """ResourceQuotas of the namespace against the largest task; a request above the limit is never admitted."""
-    key, most = f"requests.{accelerator}", max(one.gpus * one.pods for one in needs)
+    """ResourceQuotas of the namespace against the largest task; a request above the limit is never admitted.
+
+    Helpers that are never admitted make a task slow, so they are worth a warning.
+    """
+    key, most, least = f"requests.{accelerator}", max(one.gpus * one.pods for one in needs), max(one.gpus_needed() for one in needs)
     limits = [one for one in quotas if key in one.get("status", {}).get("hard", {})]
     if not limits:
         return Finding("quota", OK, f"no ResourceQuota limits {accelerator}")
     hard, free = (min(figure(one, key) for one in limits) for figure in (_hard, _free))
     said = f"{hard} {accelerator} allowed, {free} free, the largest task asks for {most}"
     if hard < most:
-        return Finding("quota", MISSING, said, f"raise `{key}` of the ResourceQuota of this namespace to at least {most}")
+        ask = f"raise `{key}` of the ResourceQuota of this namespace to at least {most}"
+        return Finding("quota", MISSING if hard < least else WARNING, said, ask)
     return Finding("quota", OK if free >= most else WARNING, said, "" if free >= most else "somebody else uses it now; the task will wait")
 
 

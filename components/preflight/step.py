@@ -57,8 +57,8 @@ def examine(config: PreflightConfig, workspace: str) -> Iterator[Finding]:
     if config.needs:
         yield _seen("quota", lambda: findings.of_quota(config.needs, looker.quotas(), config.accelerator))
         yield _seen("accelerator", lambda: findings.of_nodes(config.needs, looker.nodes(), config.accelerator))
-    if config.queue:
-        yield _seen("queue", lambda: findings.of_queue(config.queue, looker.queue(config.queue), config.accelerator))
+    for queue in config.queues:
+        yield _seen("queue", lambda name=queue: findings.of_queue(name, looker.queue(name), config.accelerator))
 
 
 def check_workspace(workspace: str) -> Finding:

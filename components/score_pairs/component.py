@@ -46,10 +46,10 @@ def score_pairs(
     from components.score_pairs.config import ScorePairsConfig
     from components.shared.handover import perform
     from components.shared.registry import resolve
-    from components.shared.scheduling import scheduling_of
+    from components.shared.scheduling import with_scheduling
 
     given = {"pairs": pairs, "queries": queries, "items": items, "model": model, "neighbors": neighbors, "interactions": interactions}
-    named = {**config, "member": int(member), "scheduling": scheduling_of(task)} | ({"system": system} if system else {})
+    named = {**with_scheduling(config, task), "member": int(member)} | ({"system": system} if system else {})
     values = {} if model else {"model": lambda: resolve(config.get("model", ""))}
     perform(
         "components.score_pairs.step",

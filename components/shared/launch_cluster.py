@@ -1,7 +1,10 @@
 """What launchers on Kubernetes share: this task's login and its own pod, the parts that copies of it keep, and how refusals read."""
 
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -98,6 +101,23 @@ def _is_ours(volume: dict[str, Any]) -> bool:
 def environment_of(pod: dict[str, Any], without: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """The task's variables, secrets by reference; those that mean something only to the task, or start with `without`, are left out."""
     return [one for one in main_container(pod).get("env", []) if not one["name"].startswith((*INTERNAL, *without))]
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Kubernetes cancels a task by SIGTERM, on which Python would leave without cleaning up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt  # and not SIGINT, which a process started in the background ignores
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _message(error: ApiException) -> str:

@@ -7,6 +7,7 @@ helper tasks instead (`pipelines/fan_out.py`).
 
 import hashlib
 import logging
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from components.shared.errors import EXIT_INPUT
-from components.shared.launch_cluster import QUEUE_LABEL, Cluster, environment_of, main_container, shared_memory
+from components.shared.launch_cluster import QUEUE_LABEL, Cluster, environment_of, main_container, shared_memory, stopped_by_sigterm
 
 logger = logging.getLogger(__name__)
 
+POLL_S = 2.0
+GONE_S = 120.0  # within which a Job that is being deleted has to be gone
 RETRIES_PER_INDEX = 5  # preemptions included
 KEPT = ("image", "imagePullPolicy", "envFrom", "resources", "securityContext")  # of the task's container
 KEPT_OF_POD = ("serviceAccountName", "imagePullSecrets", "securityContext", "priorityClassName")
@@ -59,18 +62,19 @@ class Helpers:
 
 @contextmanager
 def helping(helpers: Helpers) -> Iterator[None]:
-    """While open, the Job is there; it is deleted at the end, with its pods.
+    """While open, the Job is there; it is deleted at the end, with its pods, and on SIGTERM or Ctrl-C.
 
     Raises:
         InputError: outside a cluster, or when the account may not do this.
         TemporaryError: when the API server does not answer.
     """
     cluster = Cluster.of_this_task(OUTSIDE, REMEDY)
-    _create_or_adopt(cluster, job_of(helpers, cluster.own_pod()))
-    try:
-        yield
-    finally:
-        _take_away(cluster.namespace, helpers.name())
+    with stopped_by_sigterm():
+        _create_or_adopt(cluster, job_of(helpers, cluster.own_pod()))
+        try:
+            yield
+        finally:
+            _take_away(cluster.namespace, helpers.name())
 
 
 def job_of(helpers: Helpers, pod: dict[str, Any]) -> dict[str, Any]:
@@ -116,12 +120,33 @@ def job_of(helpers: Helpers, pod: dict[str, Any]) -> dict[str, Any]:
 
 
 def _create_or_adopt(cluster: Cluster, body: dict[str, Any]) -> None:
-    name = body["metadata"]["name"]
+    name, until = body["metadata"]["name"], time.monotonic() + GONE_S
+    while time.monotonic() < until:
+        try:
+            cluster.ask(lambda: client.BatchV1Api().create_namespaced_job(cluster.namespace, body))
+            logger.info("started %d helpers, job %s", body["spec"]["completions"], name)
+            return
+        except ApiException:
+            there = _read(cluster, name)
+        if there is not None and _why_failed(there):
+            _take_away(cluster.namespace, name)
+        elif there is not None and not there.metadata.deletion_timestamp:
+            logger.info("job %s is there already: its helpers go on", name)
+            return
+        time.sleep(POLL_S)
+    logger.warning("job %s of an earlier try is still not gone: going on without helpers", name)
+
+
+def _read(cluster: Cluster, name: str) -> Any | None:
     try:
-        cluster.ask(lambda: client.BatchV1Api().create_namespaced_job(cluster.namespace, body))
-        logger.info("started %d helpers, job %s", body["spec"]["completions"], name)
+        return cluster.ask(lambda: client.BatchV1Api().read_namespaced_job(name, cluster.namespace), expected=(404,))
     except ApiException:
-        logger.info("job %s is there already: its helpers go on", name)
+        return None
+
+
+def _why_failed(job: Any) -> str:
+    """What Kubernetes says of a Job that has failed; empty for others."""
+    return next((one.message or one.reason or "failed" for one in job.status.conditions or [] if one.type == "Failed"), "")
 
 
 def _take_away(namespace: str, name: str) -> None:
@@ -129,9 +154,8 @@ def _take_away(namespace: str, name: str) -> None:
     jobs = client.BatchV1Api()
     try:
         status: Any = jobs.read_namespaced_job(name, namespace)
-        failed = [one.message for one in status.status.conditions or [] if one.type == "Failed"]
-        if failed:
-            logger.warning("helpers of job %s failed: %s", name, failed[0])
+        if why := _why_failed(status):
+            logger.warning("helpers of job %s failed: %s", name, why)
         jobs.delete_namespaced_job(name, namespace, propagation_policy="Background")
     except (ApiException, HTTPError) as error:
         logger.warning("job %s could not be taken away: %s", name, error)

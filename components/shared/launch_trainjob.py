@@ -7,11 +7,8 @@ whose controller tells torchrun its world by PET_* variables: neither ssh nor MP
 
 import hashlib
 import logging
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +19,16 @@ from urllib3.exceptions import HTTPError
 from components.shared import storage
 from components.shared.errors import InputError, TemporaryError
 from components.shared.launch import ERROR_FILE, last_words, reason_of
-from components.shared.launch_cluster import QUEUE_LABEL, Cluster, UnansweredError, as_json, environment_of, main_container, shared_memory
+from components.shared.launch_cluster import (
+    QUEUE_LABEL,
+    Cluster,
+    UnansweredError,
+    as_json,
+    environment_of,
+    main_container,
+    shared_memory,
+    stopped_by_sigterm,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +63,7 @@ class Training:
         num_nodes, num_processes: pods, and processes in each.
         resources: of each pod, requested and at the same time its limit, such as {"nvidia.com/gpu": "8"}.
         runtime: name of a ClusterTrainingRuntime, whose pods get `scheduling`, this task's account and its shared memory; or
-            `TrainingRuntime/<name>` of the namespace, which says these itself.
+            `TrainingRuntime/<name>` of the namespace, which says all but `scheduling` itself.
         queue: Kueue's local queue; empty starts the pods at once.
         scheduling: fields of a pod that say on which nodes it may run.
         deadline_s: longest time to run, waiting in the queue not counted.
@@ -96,7 +102,7 @@ def train_on_cluster(training: Training, on_wait: Callable[[], None]) -> None:
     field = _patch_field(cluster, training.version)
     body = trainjob_of(training, cluster.own_pod(), field)
     is_left = False
-    with _stopped_by_sigterm():
+    with stopped_by_sigterm():
         try:
             _create_or_adopt(cluster, body, training)
             _follow(cluster, training, on_wait)
@@ -121,7 +127,8 @@ def trainjob_of(training: Training, pod: dict[str, Any], field: str) -> dict[str
         "resourcesPerNode": {"requests": amounts, "limits": amounts},
         "env": environment_of(pod, without=("MLFLOW_",)),  # processes report to us, so they need no way to the tracking server
     }
-    patches = {} if kind else {field: _patches(field, pod, training.scheduling)}
+    asked = {**training.scheduling, **({} if kind else _like(pod, field))}  # a runtime of the namespace says all else itself
+    patches = {field: _patches(field, asked)} if asked else {}
     deadline = {"activeDeadlineSeconds": training.deadline_s} if field == "runtimePatches" else {}
     queue = {QUEUE_LABEL: training.queue} if training.queue else {}
     return {
@@ -142,11 +149,14 @@ def trainjob_of(training: Training, pod: dict[str, Any], field: str) -> dict[str
     }
 
 
-def _patches(field: str, pod: dict[str, Any], scheduling: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _like(pod: dict[str, Any], field: str) -> dict[str, Any]:
+    """What pods take from the task's: its account, as far as the release lets it be said, and its volumes."""
     volumes, mounts = shared_memory(pod)
-    spec = {**scheduling, **{name: pod["spec"][name] for name in PATCHES[field][1] if name in pod["spec"]}}
-    if volumes:
-        spec |= {"volumes": volumes, "containers": [{"name": NODE, "volumeMounts": mounts}]}
+    spec: dict[str, Any] = {name: pod["spec"][name] for name in PATCHES[field][1] if name in pod["spec"]}
+    return spec | ({"volumes": volumes, "containers": [{"name": NODE, "volumeMounts": mounts}]} if volumes else {})
+
+
+def _patches(field: str, spec: dict[str, Any]) -> list[dict[str, Any]]:
     if field == "podSpecOverrides":
         return [{"targetJobs": [{"name": NODE}], **spec}]
     template = {"metadata": {"labels": LABEL}, "spec": spec}
@@ -190,23 +200,6 @@ def _patch_field(cluster: Cluster, version: str) -> str:
             f"the cluster's TrainJob has none of {', '.join(PATCHES)}: not a Kubeflow Trainer of 2.0 to 2.3; say trainer_version"
         )
     return found
-
-
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """Kubernetes cancels a task by SIGTERM, on which Python would leave without cleaning up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt  # and not SIGINT, which a process started in the background ignores
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _create_or_adopt(cluster: Cluster, body: dict[str, Any], training: Training) -> None:

@@ -4,6 +4,7 @@ The task's own pod does not say it: an admission queue adds the nodes where it f
 its pods belongs on other nodes than they do.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,7 +25,11 @@ class Scheduling(BaseModel):
         return {name: value for name, value in asked.items() if value}
 
 
-def scheduling_of(task: Any) -> dict[str, Any]:
-    """The settings of a Scheduling from a `dsl.TaskConfig`, whose fields are None where nothing was asked, as on a laptop."""
+def with_scheduling(config: Mapping[str, Any], task: Any) -> dict[str, Any]:
+    """A step's settings with `scheduling` as asked for its task; what the settings say themselves stays.
+
+    Args:
+        task: `dsl.TaskConfig`, whose fields are None where nothing was asked, as on a laptop.
+    """
     asked = {name: getattr(task, name) for name in Scheduling.model_fields}
-    return {name: value for name, value in asked.items() if value}
+    return {**config, "scheduling": {name: value for name, value in asked.items() if value} | config.get("scheduling", {})}

@@ -37,12 +37,12 @@ def train_teacher(
         task: where pods of a TrainJob may run.
     """
     from components.shared.handover import perform
-    from components.shared.scheduling import scheduling_of
+    from components.shared.scheduling import with_scheduling
     from components.train_teacher.config import TrainTeacherConfig
 
     perform(
         "components.train_teacher.step", TrainTeacherConfig, section=section, workspace=workspace, run_id=run_id,
-        config={**config, "scheduling": scheduling_of(task)},
+        config=with_scheduling(config, task),
         inputs={"card": card, "encoder": encoder, "items": items, "queries": queries, "judgments": judgments, "neighbors": neighbors},
         outputs={"model": model}, pages={"summary": summary},
     )  # fmt: skip

@@ -119,7 +119,7 @@ class TrainTeacherConfig(StepConfig):
         "torch-distributed",
         pattern=r"^(TrainingRuntime/)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
         description="ClusterTrainingRuntime of a TrainJob, whose pods get `scheduling`, this task's account and its shared memory; or "
-        "'TrainingRuntime/<name>', one of the namespace, which says these itself.",
+        "'TrainingRuntime/<name>', one of the namespace, which says all but `scheduling` itself.",
         json_schema_extra=NOT_SHAPING,
     )
     trainer_version: Literal["auto", "2.0", "2.1", "2.2"] = Field(

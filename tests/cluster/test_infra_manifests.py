@@ -14,6 +14,7 @@ from typing import Any
 import manifest_rules as rules
 import pytest
 import yaml
+from kubernetes.utils.quantity import parse_quantity
 
 from pipelines import placement
 
@@ -219,9 +220,11 @@ def test_the_teacher_fits_the_queue_and_the_nodes(folder: str) -> None:
     assert pick(objects, "LocalQueue")["spec"]["clusterQueue"] == pick(objects, "ClusterQueue")["metadata"]["name"]
     assert queue["resourceGroups"][0]["flavors"][0]["name"] == flavor["metadata"]["name"]
     quota = {one["name"]: one["nominalQuota"] for one in queue["resourceGroups"][0]["flavors"][0]["resources"]}
+    assert list(quota) == queue["resourceGroups"][0]["coveredResources"]
+    (of_every_container,) = (one["defaultRequest"] for one in pick(objects, "LimitRange")["spec"]["limits"])
     asked = container(objects, "TrainingRuntime", "")["resources"]["requests"]
-    for what in ("cpu", "memory", "nvidia.com/gpu"):
-        assert int(asked[what].removesuffix("Gi")) <= int(quota[what].removesuffix("Gi")), what
+    for what, amount in {**of_every_container, **asked}.items():  # Kueue never admits what asks for a resource that it does not cover
+        assert parse_quantity(amount) <= parse_quantity(quota[what]), what
     pool = (INFRA / "terraform/gpu_pool.tf").read_text(encoding="utf-8")
     for key, value in flavor["spec"]["nodeLabels"].items():
         assert f'"{key}" = "{value}"' in pool
@@ -237,6 +240,8 @@ def test_the_runtime_is_as_large_as_the_place_of_the_teacher(folder: str) -> Non
     assert (asked["cpu"], asked["memory"], asked["nvidia.com/gpu"]) == (wanted.cpu, wanted.memory, str(wanted.gpus))
     shm = pod(objects_of(folder), "TrainingRuntime", "")["volumes"][0]["emptyDir"]
     assert shm == {"medium": "Memory", "sizeLimit": wanted.shared_memory}
+    mounts = container(objects_of(folder), "TrainingRuntime", "")["volumeMounts"]
+    assert placement.SCRATCH in [one["mountPath"] for one in mounts]  # TMPDIR is copied from the task
 
 
 @kubectl

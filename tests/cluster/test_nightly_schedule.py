@@ -1,9 +1,11 @@
 """`schedule` and `unschedule`: exactly one enabled recurring run of a name, whatever happens in between."""
 
+from types import SimpleNamespace
+
 import pytest
 from submission_case import WHAT
 
-from pipelines import recipe
+from pipelines import recipe, schedule
 
 NIGHT = [*WHAT, "--data", "gs://bucket/shop", "--set", "logs.lag_days=1"]
 NAME = "relevance-distillation-nightly"
@@ -135,3 +137,11 @@ def test_a_server_in_trouble_is_75(server, terminal):
     server.trouble = lambda method, path: 503
     for command in (["schedule", *NIGHT], ["unschedule"]):
         assert terminal.fails(*command)[0] == 75
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "is_on"),
+    [("ENABLE", None, True), ("DISABLE", None, False), (None, "ENABLED", True), (None, "DISABLED", False), ("ENABLE", "DISABLED", False)],
+)
+def test_a_schedule_is_on_when_the_server_says_so_in_either_field(mode, status, is_on):
+    assert schedule._is_enabled(SimpleNamespace(mode=mode, status=status)) is is_on

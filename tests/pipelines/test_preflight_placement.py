@@ -5,7 +5,7 @@ import yaml
 
 from components.preflight.config import PreflightConfig
 from pipelines import ir, recipe
-from pipelines.placement import Images
+from pipelines.placement import Images, in_queue
 
 CPU, GPU = "registry.example/cpu@sha256:" + "a" * 64, "registry.example/gpu@sha256:" + "b" * 64
 
@@ -53,7 +53,7 @@ def test_it_knows_what_will_be_asked_for(tmp_path):
         ("score-pairs", 1, 1),
         ("train-student", 1, 1),
     }
-    assert (found.image, found.rights, found.queue) == (GPU, [], "")
+    assert (found.image, found.rights, found.queues) == (GPU, [], [])
 
 
 @pytest.mark.parametrize(
@@ -75,4 +75,24 @@ def test_pods_with_gpus_wait_in_the_queue_that_is_named(tmp_path):
     labelled = {label for label, one in executors.items() if one.get("podMetadata", {}).get("labels")}
     assert labelled == {label for label in executors if label.startswith(("exec-train-", "exec-score-"))}
     assert executors["exec-train-teacher"]["podMetadata"]["labels"] == {"kueue.x-k8s.io/queue-name": "relevance"}
-    assert settings(document).queue == "relevance"
+    assert settings(document).queues == ["relevance"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "queues"),
+    [
+        (["teacher.launcher=trainjob", "teacher.queue=teachers"], ["relevance", "teachers"]),
+        (["teacher.queue=teachers", "scoring.queue=helpers"], ["relevance"]),  # nothing that they start would wait there
+        (["scoring.group_workers=3", "scoring.queue=helpers"], ["relevance", "helpers"]),
+        (["scoring.group_workers=3", "scoring.queue=helpers", "scoring.start_helpers=false"], ["relevance"]),
+    ],
+)
+def test_the_queues_of_pods_that_tasks_start_are_looked_at_too(tmp_path, overrides, queues):
+    assert settings(compiled(tmp_path, overrides=overrides, queue="relevance")[0]).queues == queues
+
+
+def test_pods_that_tasks_start_wait_in_the_queue_of_their_tasks_unless_told_otherwise():
+    arguments = recipe.load("cluster", ["scoring.queue=helpers"])
+    found = in_queue(arguments, Images(CPU, GPU, "relevance"))
+    assert (found["teacher"]["queue"], found["scoring"]["queue"]) == ("relevance", "helpers")
+    assert in_queue(arguments, None) == arguments

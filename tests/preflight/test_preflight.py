@@ -35,7 +35,7 @@ def ready(gcs, bucket, cluster, monkeypatch):
     cluster.quotas = [quota(16, 2)]
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(step, "cuda_of_torch", lambda: "13.0")
-    return PreflightConfig(needs=NEEDS, rights=[JOBS], image="registry/gpu@sha256:ab", queue="relevance")
+    return PreflightConfig(needs=NEEDS, rights=[JOBS], image="registry/gpu@sha256:ab", queues=["relevance"])
 
 
 def node(gpus, **spec):
@@ -97,6 +97,13 @@ def test_the_largest_task_counts_by_all_its_pods_for_the_quota_and_by_one_for_a_
     assert findings.of_nodes(needs, [node(0), node(2)], GPU).state == OK
     assert findings.of_nodes(needs, [node(1), node(8, unschedulable=True)], GPU).state == WARNING
     assert findings.of_nodes(needs, [], GPU).found.startswith("of 0 nodes the best has 0")
+
+
+def test_a_quota_below_all_helpers_is_no_reason_to_stop():
+    needs = [Need(task="score-pairs", gpus=1, pods=8, needed=1)]
+    assert findings.of_quota(needs, [quota(8, 0)], GPU).state == OK
+    assert findings.of_quota(needs, [quota(4, 0)], GPU).state == WARNING
+    assert findings.of_quota(needs, [quota(0, 0)], GPU).state == MISSING
 
 
 @pytest.mark.parametrize(

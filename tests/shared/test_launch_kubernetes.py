@@ -2,6 +2,9 @@
 
 import copy
 import logging
+import os
+import signal
+import time
 
 import pytest
 from fake_kubernetes import TASK
@@ -57,6 +60,33 @@ def test_a_retry_goes_on_with_the_job_that_is_there(cluster, caplog):
         assert cluster.jobs[HELPERS.name()]["mark"] == "first"
     assert f"job {HELPERS.name()} is there already" in caplog.text
     assert Helpers(**{**vars(HELPERS), "place": "gs://bucket/scoring/4567/scores"}).name() != HELPERS.name()
+
+
+def test_a_job_that_failed_is_made_anew(cluster, caplog, monkeypatch):
+    monkeypatch.setattr(launch_kubernetes, "POLL_S", 0.01)
+    failed = {"conditions": [{"type": "Failed", "status": "True", "message": "Job was active longer than specified deadline"}]}
+    cluster.jobs[HELPERS.name()] = {**launch_kubernetes.job_of(HELPERS, TASK), "status": failed, "mark": "first"}
+    with helping(HELPERS):
+        assert "mark" not in cluster.jobs[HELPERS.name()]
+    assert "active longer than specified deadline" in caplog.text
+
+
+def test_a_job_that_is_being_deleted_is_waited_for_and_not_for_ever(cluster, caplog, monkeypatch):
+    monkeypatch.setattr(launch_kubernetes, "POLL_S", 0.01)
+    monkeypatch.setattr(launch_kubernetes, "GONE_S", 0.2)
+    old = launch_kubernetes.job_of(HELPERS, TASK)
+    old["metadata"]["deletionTimestamp"] = "2026-11-27T10:00:00Z"
+    cluster.jobs[HELPERS.name()] = {**old, "status": {}, "mark": "first"}
+    with helping(HELPERS):
+        assert cluster.jobs[HELPERS.name()]["mark"] == "first"
+    assert "still not gone: going on without helpers" in caplog.text
+
+
+def test_a_cancelled_task_takes_its_helpers_away(cluster):
+    with pytest.raises(KeyboardInterrupt), helping(HELPERS):  # noqa: PT012  the signal comes while it works
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    assert cluster.jobs == {}
 
 
 def test_helpers_that_failed_are_said(cluster, caplog):

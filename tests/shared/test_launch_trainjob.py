@@ -122,10 +122,12 @@ def test_what_runs_in_a_trainjob(training):
     assert (at_once["spec"]["suspend"], "kueue.x-k8s.io/queue-name" in at_once["metadata"]["labels"]) == (False, False)
 
 
-def test_a_runtime_of_the_namespace_says_what_its_pods_have(training):
-    spec = trainjob_of(replace(training, runtime="TrainingRuntime/relevance-teacher"), TASK, "podTemplateOverrides")["spec"]
+def test_a_runtime_of_the_namespace_says_all_of_its_pods_but_where_they_run(training):
+    own = replace(training, runtime="TrainingRuntime/relevance-teacher")
+    spec = trainjob_of(own, TASK, "podTemplateOverrides")["spec"]
     assert spec["runtimeRef"] == {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": "relevance-teacher"}
-    assert not PATCHES.keys() & spec.keys()
+    assert spec["podTemplateOverrides"][0]["spec"] == own.scheduling
+    assert not PATCHES.keys() & trainjob_of(replace(own, scheduling={}), TASK, "podTemplateOverrides")["spec"].keys()
 
 
 def test_the_run_owns_the_trainjob_so_that_it_outlives_one_try(training):

@@ -7,7 +7,7 @@ from kfp import dsl
 from kfp.dsl.executor import Executor
 from pydantic import ValidationError
 
-from components.shared.scheduling import Scheduling, scheduling_of
+from components.shared.scheduling import Scheduling, with_scheduling
 
 TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}
@@ -23,12 +23,18 @@ def test_what_the_driver_injects_is_said_of_a_pod(injected, expected, tmp_path: 
     found = []
 
     def door(task: dsl.TaskConfig):
-        found.append(Scheduling(**scheduling_of(task)).pod_spec())
+        found.append(Scheduling(**with_scheduling({}, task)["scheduling"]).pod_spec())
 
     given = {} if injected is None else {"task": injected}
     outputs = {"outputFile": str(tmp_path / "output.json")}
     Executor(executor_input={"inputs": {"parameterValues": given}, "outputs": outputs}, function_to_execute=door).execute()
     assert found == [expected]
+
+
+def test_what_a_recipe_says_itself_stays():
+    task = dsl.TaskConfig(node_selector={"pool": "gpu"}, tolerations=[TOLERATION])
+    found = with_scheduling({"seed": 1, "scheduling": {"node_selector": {"pool": "h100"}}}, task)
+    assert found == {"seed": 1, "scheduling": {"node_selector": {"pool": "h100"}, "tolerations": [TOLERATION]}}
 
 
 def test_a_field_of_a_pod_that_is_no_scheduling_is_refused():

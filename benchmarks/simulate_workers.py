@@ -1,9 +1,10 @@
 """A billion pairs on a thousand preemptible workers, simulated: what a shard's size is worth. `python benchmarks/simulate_workers.py`
 
-No pair is scored. `worker_simulation.py` follows every worker by the rules of `components/shared/shards.py`; each combination of policy,
-mean life of a worker and number of shards runs once per seed. Every default below is an assumption except the speed, which is
-`pairs_per_s.bucketed_bf16` of `results/score_pairs.json` (MiniLM, one CPU thread); all are written into
-`results/simulate_workers.json`. `finish` is arithmetic: `shards.finish` reads every commit and every part, `shards.READERS` at a time.
+No pair is scored. `worker_simulation.py` follows every worker by the rules of `components/shared/shards.py` and, as policy `leased`, of
+`components/shared/leases.py`; each combination of policy, mean life of a worker and number of shards runs once per seed. Every default
+below is an assumption except the speed, which is `pairs_per_s.bucketed_bf16` of `results/score_pairs.json` (MiniLM, one CPU thread); all
+are written into `results/simulate_workers.json`. `finish` is arithmetic: `shards.finish` reads every commit and every part,
+`shards.READERS` at a time.
 """
 
 import argparse
@@ -27,6 +28,7 @@ ASSUMPTIONS = [
     "all shards hold equally many pairs (the pool cuts by query, so real shards differ by a few queries)",
     "a commit takes commit_s, whatever the shard's size, and storage does not slow down with the number of workers",
     "a worker looks only whether a shard is committed before it begins, as score_pairs does, and never while it scores",
+    "leased: a lease begins with the shard and ends after lease_s; who has nothing to do looks again when a lease ends; no clock differs",
     "handed_out has a coordinator that never fails and learns of a preemption after notice_s; the other policies have none",
     "finish_s: five requests a shard of request_s each, 32 at a time, and all bytes twice (read, written joined) at read_bytes_per_s",
     "in_order is run at the fewest shards and the longest life only: every shard costs as many attempts as there are workers",
@@ -82,7 +84,9 @@ def combinations(given: argparse.Namespace) -> list[Setting]:
     found = []
     for policy in given.policies:
         slow = policy == "in_order"
-        same = {name: getattr(given, name) for name in ("pairs", "workers", "pairs_per_s", "speed_spread", "restart_s", "commit_s")}
+        same = {
+            name: getattr(given, name) for name in ("pairs", "workers", "pairs_per_s", "speed_spread", "restart_s", "commit_s", "lease_s")
+        }
         same |= {"notice_s": given.notice_s, "max_attempts_per_shard": 4 * given.workers if slow else given.max_attempts_per_shard}
         for life in [max(given.mean_life_s)] if slow else given.mean_life_s:
             for shards in [min(given.shards)] if slow else given.shards:
@@ -110,6 +114,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--mean-life-s", type=float, nargs="+", default=[4 * 3600.0, 1800.0], help="mean time to a worker's preemption")
     parser.add_argument("--restart-s", type=float, default=180.0, help="from a preemption until the next worker has loaded the model")
     parser.add_argument("--commit-s", type=float, default=1.0, help="writing a part and its commit")
+    parser.add_argument("--lease-s", type=float, default=1800.0, help="length of a lease, as scoring.lease_s")
     parser.add_argument("--notice-s", type=float, default=30.0, help="until a coordinator hands a lost shard out again")
     parser.add_argument("--max-attempts-per-shard", type=int, default=100, help="on average; beyond it a table never finishes")
     parser.add_argument("--request-s", type=float, default=0.05, help="one small request to object storage, in finish")

@@ -92,7 +92,7 @@ def faults() -> str:
 
 
 def simulate_workers() -> str:
-    """What a shard's size is worth with a coordinator, and the other policies at one size and one mean life."""
+    """What a shard's size is worth with leases, and all policies at one size and one mean life."""
     record = load("simulate_workers")
     given, runs = record["settings"], record["result"]["runs"]
     longest, middle = max(given["mean_life_s"]), sorted(given["shards"])[len(given["shards"]) // 2]
@@ -105,7 +105,7 @@ def simulate_workers() -> str:
             row += [f"{one['finish_s'] / 3600:.2f}", f"{one['total_s'] / 3600:.2f}"]
         else:
             row += ["never", *["-"] * 7]
-        if one["policy"] == "handed_out":
+        if one["policy"] == "leased":
             sizes.append(row)
         if one["mean_life_s"] == longest and (one["shards"] == middle or one["policy"] == "in_order"):
             lines.append([one["policy"], *row[1:]])

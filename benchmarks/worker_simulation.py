@@ -58,9 +58,9 @@ class _Run:
         self._work(now, worker)
 
     def _work(self, now: float, worker: int) -> None:
-        shard = self.pending.take(worker)
+        shard = self.pending.take(worker, now)
         if shard is None:
-            self.idle.append(worker)
+            self._wait(now, worker)
             return
         self.attempts += 1
         done = now + self.shard_s[worker]
@@ -68,6 +68,16 @@ class _Run:
             self._at(self.ends_at[worker], self._preempt, (worker, shard, now))
         else:
             self._at(done, self._commit, (worker, shard, now))
+
+    def _wait(self, now: float, worker: int) -> None:
+        """A worker with leases looks again when the next one ends; it may be preempted meanwhile."""
+        if self.setting.policy != "leased":
+            self.idle.append(worker)
+        elif (end := self.pending.leases.next_end(self.pending.is_absent)) is not None:
+            if self.ends_at[worker] > end:
+                self._at(max(end, now), self._work, worker)
+            else:
+                self._at(max(self.ends_at[worker], now) + self.setting.restart_s, self._start, worker)
 
     def _commit(self, now: float, subject: tuple[int, int, float]) -> None:
         worker, shard, began = subject

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from components.shared.errors import InputError
 from pipelines import recipe
-from pipelines.placement import PLACES
 from pipelines.plan_figures import ASSUMPTIONS, RESULTS, Sources
 from pipelines.plan_page import show
 from pipelines.plan_steps import Planner, Step
@@ -116,9 +115,10 @@ def _sum(values: Any) -> float | None:
 
 def notes_of(sources: Sources) -> list[str]:
     """What the plan supposes beyond the figures, and where the recipe says otherwise than what is given."""
+    workers = sources.settings["scoring"].get("group_workers", 1)
     notes = [
         "tasks are added up one after another; the DAG may run some at once",
-        f"the pool's scoring is spread over all GPUs; today its task is placed on {PLACES['score-pairs'].gpus}",
+        f"the pool's scoring is spread over all GPUs: set scoring.group_workers to their number (now {workers})",
         "CPU steps are one task each and hold their tables in memory: linear in rows is a guess far beyond the measured sizes",
     ]
     name, pairs = sources.recipe_name, sources.given["pairs"]

@@ -64,6 +64,31 @@ def test_a_worker_that_always_dies_before_its_shard_is_done_never_finishes(run, 
     assert run(**keys, mean_life_s=11, restart_s=5, notice_s=0).makespan_s == pytest.approx(11 + (5 + 11) + (5 + 11))
 
 
+def test_a_worker_that_comes_back_has_its_lease_at_once(run):
+    # as below, but the shard that was lost is leased for hours yet
+    outcome = run(
+        pairs=400, shards=4, workers=1, pairs_per_s=10, mean_life_s=25, fixed_life=True, restart_s=7, policy="leased", lease_s=9999
+    )
+    assert np.sort(outcome.committed_at).tolist() == pytest.approx([10, 20, 42, 52])
+
+
+def test_the_shard_of_a_dead_worker_is_anybodys_after_its_lease(simulator):
+    setting = simulator["work"].Setting(pairs=200, shards=2, workers=2, pairs_per_s=10, policy="leased", lease_s=30.0)
+    leases, absent = simulator["work"].Leases(setting), {0, 1}
+    assert [leases.take(worker, worker, 0.0, absent.__contains__) for worker in (0, 1)] == [0, 1]
+    absent.remove(1)
+    assert [leases.take(1, 1, now, absent.__contains__) for now in (10.0, 29.9)] == [None, None]
+    assert leases.next_end(absent.__contains__) == 30
+    assert leases.take(1, 1, 30.0, absent.__contains__) == 0
+    assert leases.take(0, 0, 31.0, absent.__contains__) is None  # it comes back too late: the lease is another's now
+    assert leases.next_end(absent.__contains__) == 60
+
+
+def test_a_shard_that_takes_longer_than_its_lease_is_scored_twice_and_kept_once(run):
+    outcome = run(pairs=100, shards=1, workers=2, pairs_per_s=10, policy="leased", lease_s=4.0)
+    assert (outcome.makespan_s, outcome.attempts, outcome.losing_commits, outcome.duplicates) == (10, 2, 1, 0)
+
+
 def test_a_life_ends_in_the_middle_of_its_next_shard(run):
     # life 25 s, shard 10 s: two shards, 5 s lost, 7 s restart, two more: the fourth commit at 25 + 7 + 20
     outcome = run(pairs=400, shards=4, workers=1, pairs_per_s=10, mean_life_s=25, fixed_life=True, restart_s=7)

@@ -56,8 +56,8 @@ test: $(STAMP) ## all tests that need no GPU and no service (WORKERS=2 processes
 nightly: $(STAMP) ## the long tests
 	@$(BIN)/python -m pytest -m nightly
 
-postgres: $(STAMP) ## the tests of MLflow on PostgreSQL (needs its programs; adds psycopg2)
-	@$(BIN)/python -m pip install --quiet -c constraints.txt psycopg2-binary
+postgres: $(STAMP) ## the tests of MLflow on PostgreSQL (needs its programs; adds psycopg2 and Flask-WTF)
+	@$(BIN)/python -m pip install --quiet -c constraints.txt psycopg2-binary Flask-WTF==1.3.0
 	@$(BIN)/python -m pytest -m postgres
 
 check: $(STAMP) ## lint, types, layers, recipes, compiled pipelines, sizes

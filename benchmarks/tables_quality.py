@@ -204,7 +204,7 @@ def graph_student() -> str:
     for one in record["result"]["summary"]:
         found.setdefault(one["what"], {})[one["metric"]] = one
     models = list(record["result"]["runs"][0]["models"])
-    metrics = [name for name in found[models[0]] if name != "pairs_per_s"]
+    metrics = [name for name in found[models[0]] if name.startswith(("ndcg", "auc"))]
     means = [[name, *(f"{found[name][metric]['mean']:.3f}" for metric in metrics)] for name in models]
     apart = [[name, *(with_interval(own[metric], "+") for metric in metrics)] for name, own in found.items() if " - " in name]
     light = [[name, with_interval(next(iter(own.values())))] for name, own in found.items() if ": " in name]

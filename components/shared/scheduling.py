@@ -31,5 +31,6 @@ def with_scheduling(config: Mapping[str, Any], task: Any) -> dict[str, Any]:
     Args:
         task: `dsl.TaskConfig`, whose fields are None where nothing was asked, as on a laptop.
     """
-    asked = {name: getattr(task, name) for name in Scheduling.model_fields}
-    return {**config, "scheduling": {name: value for name, value in asked.items() if value} | config.get("scheduling", {})}
+    said = config.get("scheduling", {})
+    found = {name: said.get(name) or getattr(task, name) for name in Scheduling.model_fields}
+    return {**config, "scheduling": {name: value for name, value in found.items() if value}}

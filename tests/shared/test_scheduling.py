@@ -8,6 +8,7 @@ from kfp.dsl.executor import Executor
 from pydantic import ValidationError
 
 from components.shared.scheduling import Scheduling, with_scheduling
+from pipelines import recipe
 
 TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 AFFINITY = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}
@@ -33,8 +34,8 @@ def test_what_the_driver_injects_is_said_of_a_pod(injected, expected, tmp_path: 
 
 def test_what_a_recipe_says_itself_stays():
     task = dsl.TaskConfig(node_selector={"pool": "gpu"}, tolerations=[TOLERATION])
-    found = with_scheduling({"seed": 1, "scheduling": {"node_selector": {"pool": "h100"}}}, task)
-    assert found == {"seed": 1, "scheduling": {"node_selector": {"pool": "h100"}, "tolerations": [TOLERATION]}}
+    section = recipe.load("cluster", ["teacher.scheduling={node_selector: {pool: h100}}"])["teacher"]  # with empty lists for the rest
+    assert with_scheduling(section, task) == {**section, "scheduling": {"node_selector": {"pool": "h100"}, "tolerations": [TOLERATION]}}
 
 
 def test_a_field_of_a_pod_that_is_no_scheduling_is_refused():

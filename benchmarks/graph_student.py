@@ -49,7 +49,7 @@ SHOP = {"num_items": 600, "num_queries": 300, "num_log_queries": 500, "judgments
         "dev_share": 0.05, "cold_share": 0.0}  # fmt: skip
 ENCODER = {"hidden_size": 64, "num_layers": 2, "num_heads": 2, "intermediate_size": 256, "max_tokens": 64}
 STUDENT = {"max_tokens": 64, "learning_rate": 5e-4, "num_epochs": 6, "pointwise_weight": 0.1, "checkpoint_steps": 0}
-LIGHT = {**STUDENT, "architecture": "bi_encoder", "num_epochs": 5}
+LIGHT = {**STUDENT, "architecture": "bi_encoder", "num_epochs": 10, "learning_rate": 2e-3}
 POOL = {"size_factor": 40, "num_lexical": 40, "num_random": 60, "num_shards": 2}
 NEIGHBORS = {"order": 2}
 Score = Callable[[list[str], list[str]], np.ndarray]

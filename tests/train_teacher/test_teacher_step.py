@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kfp import dsl
 from safetensors.torch import load_file
 from transformers import Qwen3Config, Qwen3Model
 
@@ -304,6 +305,7 @@ def test_kfp_door(shop: dict[str, str], tmp_path: Path) -> None:
 
     made = {name: artifact(name) for name in ("model", "summary")}
     given = {name: artifact(f"{name}.json", uri) for name, uri in shop.items()}
+    given["task"] = dsl.TaskConfig()
     settings = {**SHORT, "num_epochs": 1.0}
     train_teacher.python_func(config=settings, section="teacher", workspace=str(tmp_path / "w"), run_id="r", **given, **made)
     assert folder.read_spec(folder.fetch(made["model"].metadata["uri"])).kind == "teacher"

@@ -47,7 +47,7 @@ def serving(model: str, **settings: Any) -> Iterator[str]:
 
 
 def rerank(client: PoolManager, url: str, query: str, items: list[str]) -> None:
-    """One request by a client that costs little itself (`requests` takes half a millisecond more, which is not the server's)."""
+    """One request by a client that costs little itself (`requests` costs more, which is not the server's)."""
     answer = client.request("POST", f"{url}/rerank", json={"query": query, "documents": items}, timeout=120.0)
     assert answer.status == 200, answer.data
 

@@ -7,8 +7,12 @@ least five times as fast and keeps 90 % of its gain over the untrained encoder.
 Per seed a simulated shop. The students learn the true gains of the judged train queries, so that no teacher's faults stand between; all
 is measured on test queries; shop 1 is left out, because the light model's settings were chosen on it. The light model is a bi-encoder of
 one layer. It learns from the graph student's scores of a much larger pool, which nobody judged; beside it one learns directly what the
-student learnt. Times are of requests, a query with its judged items, one after another in one process; the light model also as it is
-served, where items' vectors are kept and the query alone is read. Writes `results/graph_student.json`.
+student learnt. A light model reads no neighbors: what the student knows of a query by its neighbors, the light one knows only if the
+query was in its pool. So it is examined twice: with the test queries held out of the pool, and with them in it as queries of the log, as
+a nightly run has those that come again. Neither reads a judgment of a test query.
+
+Times are of requests, a query with its judged items, one after another in one process; the light model also as it is served, where items'
+vectors are kept and the query alone is read. Writes `results/graph_student.json`.
 """
 
 import argparse
@@ -59,7 +63,9 @@ COMPARED = [
     ("order 2", "order 1"),
     ("order 1", "bi-encoder"),
     ("light, from the graph student", "light, directly"),
+    ("light, queries in its pool", "light, from the graph student"),
 ]
+LIGHTS = ("light, directly", "light, from the graph student", "light, queries in its pool")
 
 
 def with_true_grades(folder: Path, judgments: pa.Table) -> pa.Table:
@@ -97,7 +103,7 @@ def measure(seed: int, folder: Path) -> dict[str, Any]:
     def teach(name: str, encoder: str, given: dict[str, str], **settings: Any) -> None:
         models[name] = str(folder / f"model {name}")
         config = TrainStudentConfig(**{**STUDENT, **settings, "seed": seed})
-        train_student(config, encoder=encoder, **common, **given, model=models[name], tracker=NullTracker())
+        train_student(config, encoder=encoder, **{**common, **given}, model=models[name], tracker=NullTracker())
 
     for order in (0, 1, 2):
         teach(f"order {order}", inputs["encoder"], lesson, architecture="graph", graph_order=order)
@@ -106,14 +112,29 @@ def measure(seed: int, folder: Path) -> dict[str, Any]:
     texts = {name: inputs[name] for name in ("items", "queries")}
     one_layer = PrepareEncoderConfig(source=inputs["encoder"], keep_layers=1, max_tokens=64)
     prepare_encoder(one_layer, **texts, encoder=small, tracker=NullTracker())
-    pool = {name: str(folder / f"pool_{name}") for name in ("pairs", "soft_targets")}
-    asked = {"interactions": str(folder / "interactions"), "judgments": inputs["judgments"]}
-    build_pool(BuildPoolConfig(**POOL), **asked, **texts, pairs=pool["pairs"], tracker=NullTracker())
-    given = {"pairs": pool["pairs"], "neighbors": inputs["neighbors"], "model": models["order 1"], "scores": pool["soft_targets"]}
-    score_pairs(ScorePairsConfig(num_threads=2), **texts, **given, tracker=NullTracker())
     teach("light, directly", small, lesson, **LIGHT)
-    teach("light, from the graph student", small, pool, **LIGHT)
+    logged = as_logged(folder, inputs)
+    for name, known in zip(LIGHTS[1:], (inputs, {**inputs, **logged}), strict=True):
+        pool = {table: str(folder / f"{table} of {name}") for table in ("pairs", "soft_targets")}
+        asked = {"interactions": str(folder / "interactions"), "judgments": known["judgments"]}
+        texts["queries"] = known["queries"]
+        build_pool(BuildPoolConfig(**POOL), **asked, **texts, pairs=pool["pairs"], tracker=NullTracker())
+        given = {"pairs": pool["pairs"], "neighbors": inputs["neighbors"], "model": models["order 1"], "scores": pool["soft_targets"]}
+        score_pairs(ScorePairsConfig(num_threads=torch.get_num_threads()), **texts, **given, tracker=NullTracker())
+        teach(name, small, {**pool, "queries": known["queries"]}, **LIGHT)
     return examine(models, inputs, judgments.filter(pc.equal(judgments["split"], "test")), gains)
+
+
+def as_logged(folder: Path, inputs: dict[str, str]) -> dict[str, str]:
+    """Queries and judgments as if nobody had judged the test queries: shoppers typed them, and that is all."""
+    queries, judgments = (read_table(inputs[name], name) for name in ("queries", "judgments"))
+    test = pc.fill_null(pc.equal(queries["split"], "test"), False)
+    unsplit = pc.if_else(test, pa.scalar(None, pa.string()), queries["split"])
+    queries = queries.set_column(queries.column_names.index("split"), "split", unsplit)
+    place = {name: str(folder / f"logged_{name}") for name in ("queries", "judgments")}
+    write_table(place["queries"], "queries", queries)
+    write_table(place["judgments"], "judgments", judgments.filter(pc.not_equal(judgments["split"], "test")))
+    return place
 
 
 def examine(models: dict[str, str], inputs: dict[str, str], pairs: pa.Table, gains: np.ndarray) -> dict[str, Any]:
@@ -195,7 +216,7 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for one, two in COMPARED for metric in metrics
     ]  # fmt: skip
     base, student = value("untrained", "ndcg@10"), value("order 1", "ndcg@10")
-    for name in ("light, directly", "light, from the graph student"):
+    for name in LIGHTS:
         kept = (value(name, "ndcg@10") - base) / (student - base)
         found.append({"what": f"{name}: share of the gain kept", "metric": "ndcg@10", **_interval(kept)})
         for metric, how in (("request_ms", "all texts read"), ("served_ms", "as served")):

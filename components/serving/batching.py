@@ -45,7 +45,7 @@ class MicroBatcher:
         self.score, self.max_pairs, self.max_wait_s, self.max_queued, self.on_batch = score, max_pairs, max_wait_s, max_queued, on_batch
         self.waiting: deque[Waiting] = deque()
         self.num_queued = 0
-        self.worker: asyncio.Task[None] | None = None
+        self.busy = False  # a batch is computed, or will be when `max_wait_s` are over
         self.thread = ThreadPoolExecutor(1, "scorer")
 
     async def scores(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
@@ -56,19 +56,24 @@ class MicroBatcher:
         """
         if self.num_queued and self.num_queued + len(left) > self.max_queued:
             raise QueueFullError(self.num_queued, retry_after_s=1)
-        one = Waiting(left, right, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        one = Waiting(left, right, loop.create_future())
         self.waiting.append(one)
         self.num_queued += len(left)
-        if self.worker is None or self.worker.done():
-            self.worker = asyncio.create_task(self._work())
+        if not self.busy:
+            self.busy = True
+            if self.max_wait_s and self.num_queued < self.max_pairs:
+                loop.call_later(self.max_wait_s, self._begin, loop)
+            else:
+                self._begin(loop)
         return await one.scores
 
-    async def _work(self) -> None:
-        if self.max_wait_s and self.num_queued < self.max_pairs:
-            await asyncio.sleep(self.max_wait_s)
-        while self.waiting:
-            if batch := self._take():
-                await self._compute(batch)
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch = self._take()
+        self.busy = bool(batch)
+        if batch:
+            self.on_batch(sum(len(one.left) for one in batch))
+            self.thread.submit(self._compute, batch, loop)
 
     def _take(self) -> list[Waiting]:
         """The next requests, without those whose client has gone."""
@@ -82,16 +87,22 @@ class MicroBatcher:
                 size += len(one.left)
         return batch
 
-    async def _compute(self, batch: list[Waiting]) -> None:
-        left, right = (list(chain.from_iterable(getattr(one, side) for one in batch)) for side in ("left", "right"))
-        self.on_batch(len(left))
+    def _compute(self, batch: list[Waiting], loop: asyncio.AbstractEventLoop) -> None:
+        """In the thread; what it found goes to the loop, because futures may be set there alone."""
+        parts: Sequence[np.ndarray | Exception]
         try:
-            found = await asyncio.get_running_loop().run_in_executor(self.thread, self.score, left, right)
+            found = self.score(*(list(chain.from_iterable(getattr(one, side) for one in batch)) for side in ("left", "right")))
+            parts = np.split(found, np.cumsum([len(one.left) for one in batch])[:-1])
         except Exception as error:  # noqa: BLE001 - whatever it is, the requests must hear of it and the next batch must run
-            for one in batch:
-                if not one.scores.done():
-                    one.scores.set_exception(error)
-            return
-        for one, part in zip(batch, np.split(found, np.cumsum([len(one.left) for one in batch])[:-1]), strict=True):
-            if not one.scores.done():
+            parts = [error] * len(batch)
+        loop.call_soon_threadsafe(self._deliver, batch, parts, loop)
+
+    def _deliver(self, batch: list[Waiting], parts: Sequence[np.ndarray | Exception], loop: asyncio.AbstractEventLoop) -> None:
+        for one, part in zip(batch, parts, strict=True):
+            if one.scores.done():
+                continue
+            if isinstance(part, Exception):
+                one.scores.set_exception(part)
+            else:
                 one.scores.set_result(part)
+        self._begin(loop)

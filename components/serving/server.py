@@ -119,11 +119,11 @@ def make_app(service: Service) -> Starlette:
         return JSONResponse(protocol.rerank_answer(question, await service.answer(question)))
 
     base = f"/v2/models/{name}"
-    routes = [
+    routes = [  # the first that fits is taken: what is asked most stands first
+        Route("/rerank", _counted(rerank, service, "rerank"), methods=["POST"]),
+        Route(f"{base}/infer", _counted(infer, service, "infer"), methods=["POST"]),
         Route("/v2", server), Route("/v2/health/live", live), Route("/v2/health/ready", ready), Route("/metrics", metrics),
         Route(base, model), Route(f"{base}/ready", ready),
-        Route(f"{base}/infer", _counted(infer, service, "infer"), methods=["POST"]),
-        Route("/rerank", _counted(rerank, service, "rerank"), methods=["POST"]),
     ]  # fmt: skip
     return Starlette(routes=routes)
 

@@ -110,6 +110,8 @@ def split_stages(texts: Sequence[str], num_stages: int) -> list[list[str]]:
 
 def _field(name: str, column: StringColumn, limit: int = MAX_FIELD_CHARS) -> StringColumn:
     """`name: value`, or an empty string where there is no value."""
+    if column.null_count == len(column):  # a request with titles alone pays for no more
+        return pa.repeat("", len(column))
     text = pc.fill_null(clean(column), "")
     text = pc.utf8_slice_codeunits(pc.replace_substring(text, "|", "/"), 0, limit)
     named = pc.binary_join_element_wise(pa.scalar(f"{name}: "), text, "")

@@ -52,25 +52,33 @@ def body(query: str, items: list[str]) -> bytes:
 
 
 def added_ms(model: str, rounds: int, num_items: int) -> dict[str, float]:
-    """Milliseconds of a request over HTTP and of the runtime's call, one of each in turn, with a cache that never knows the query."""
+    """Milliseconds of a request over HTTP and of the runtime's call, one of each a round, with a cache that never knows the query.
+
+    What comes second in a round finds the machine in another state, so the two take turns in coming first.
+    """
     runtime = open_runtime(model)
-    whole, alone = [], []
     asked = [(left[0], right[:num_items]) for left, right in requests("train")]
     with serving(model, **{"num-cached-scores": 0}) as url, closing(http.client.HTTPConnection(url.removeprefix("http://"))) as client:
-        for number in range(rounds + 5):
-            query, items = asked[number % len(asked)]
+
+        def over_http(query: str, items: list[str]) -> float:
             sent = body(query, items)
             started = time.perf_counter()
             client.request("POST", "/rerank", sent)
             answer = client.getresponse()
             assert answer.status == 200, answer.read()
             answer.read()
-            over_http = time.perf_counter() - started
+            return 1000 * (time.perf_counter() - started)
+
+        def called(query: str, items: list[str]) -> float:
             started = time.perf_counter()
             runtime.scores(model_query([query]) * len(items), model_items({"title": items}))
-            if number >= 5:
-                whole.append(1000 * over_http)
-                alone.append(1000 * (time.perf_counter() - started))
+            return 1000 * (time.perf_counter() - started)
+
+        spent: dict[Any, list[float]] = {over_http: [], called: []}
+        for number in range(rounds + 6):
+            for way in (over_http, called)[:: 1 if number % 2 else -1]:
+                spent[way].append(way(*asked[number % len(asked)]))
+    whole, alone = (spent[way][6:] for way in (over_http, called))
     differences = np.sort(np.subtract(whole, alone))
     half = 1.96 * np.sqrt(rounds) / 2  # ranks between which the median lies in 95 of 100 measurements
     low, high = (differences[int(np.clip(rounds / 2 + side * half, 0, rounds - 1))] for side in (-1, 1))

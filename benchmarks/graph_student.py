@@ -31,6 +31,7 @@ import torch
 from machine import describe_machine, save
 from scipy.stats import t as student_t
 from sklearn.metrics import roc_auc_score
+from student_shop import write_lesson
 from teacher_shop import make_shop
 
 from components.build_pool.config import BuildPoolConfig
@@ -76,27 +77,14 @@ def with_true_grades(folder: Path, judgments: pa.Table) -> pa.Table:
     return judgments.set_column(judgments.column_names.index("grade"), "grade", grades)
 
 
-def write_lesson(folder: Path, judged: pa.Table, gains: np.ndarray) -> dict[str, str]:
-    """The train judgments as a pool, with the true gains [grades] in the place of a teacher's."""
-    gains = gains[judged["grade"].to_numpy()]
-    place = {name: str(folder / f"lesson_{name}") for name in ("pairs", "soft_targets")}
-    keys = {"pair_id": pa.array([f"j{n:06d}" for n in range(len(judged))]), "query_id": judged["query_id"], "item_id": judged["item_id"]}
-    shard = pa.array(np.zeros(len(judged), np.int32))
-    write_table(place["pairs"], "pairs", pa.table({**keys, "source": pa.array(["judgment"] * len(judged)), "shard": shard}))
-    probabilities = pa.array(np.stack([1 - gains, gains], 1).tolist(), pa.list_(pa.float32()))
-    columns = {"probabilities": probabilities, "score": gains, "entropy": pa.array(np.zeros(len(judged)), pa.float32())}
-    columns |= {"disagreement": pa.nulls(len(judged), pa.float32())}
-    columns |= dict.fromkeys(("text_digest", "model_digest", "engine"), pa.array(["truth"] * len(judged)))
-    write_table(place["soft_targets"], "soft_targets", pa.table({**keys, **columns}))
-    return place
-
-
 def measure(seed: int, folder: Path) -> dict[str, Any]:
     inputs = make_shop(folder, {**SHOP, "seed": seed}, {**ENCODER, "seed": seed}, neighbors=NEIGHBORS)
     judgments = read_table(inputs["judgments"], "judgments")
     gains = np.array(read_card(inputs["card"]).gains())
     judgments = with_true_grades(folder, judgments)
-    lesson = write_lesson(folder, judgments.filter(pc.equal(judgments["split"], "train")), gains)
+    lesson = {name: str(folder / f"lesson_{name}") for name in ("pairs", "soft_targets")}
+    judged = judgments.filter(pc.equal(judgments["split"], "train"))
+    write_lesson({name: judged[name] for name in ("query_id", "item_id")}, gains[judged["grade"].to_numpy()], lesson)
     common = {name: inputs[name] for name in ("items", "queries", "neighbors")}
     models = {"untrained": inputs["encoder"]}
 

@@ -59,7 +59,7 @@ class StudentShop:
         keys = {"query_id": drawn.judged["query_id"], "item_id": drawn.judged["item_id"]}
         graded = {"grade": drawn.true_grades.astype(np.int32), "gain": gains, "split": split[drawn.query]}
         tables.write_table(shop.at("judgments"), "judgments", pa.table({**keys, "judged_at": pa.nulls(len(gains), pa.date32()), **graded}))
-        shop._write_pool(keys, gains)
+        write_lesson(keys, gains, {name: shop.at(name) for name in ("pairs", "soft_targets")})
         shop.prepare("encoder", **ENCODER, seed=seed)
         return shop
 
@@ -68,16 +68,6 @@ class StudentShop:
         config = PrepareEncoderConfig.from_mapping(settings, section="student_encoder")
         tables_of_texts = {"items": self.at("items"), "queries": self.at("queries")}
         return prepare_encoder(config, **tables_of_texts, encoder=self.at(name), tracker=NullTracker())
-
-    def _write_pool(self, keys: dict[str, Any], gains: np.ndarray) -> None:
-        names = pa.array([f"p{n:06d}" for n in range(len(gains))])
-        once = {"source": pa.array(["judgment"] * len(gains)), "shard": np.zeros(len(gains), np.int32)}
-        tables.write_table(self.at("pairs"), "pairs", pa.table({"pair_id": names, **keys, **once}))
-        doubt = {"entropy": np.zeros(len(gains), np.float32), "disagreement": pa.nulls(len(gains), pa.float32())}
-        made_by = dict.fromkeys(("text_digest", "model_digest", "engine"), pa.array(["rules"] * len(gains)))
-        probabilities = pa.array([[1.0]] * len(gains), pa.list_(pa.float32()))
-        labels = pa.table({"pair_id": names, **keys, "probabilities": probabilities, "score": gains, **doubt, **made_by})
-        tables.write_table(self.at("soft_targets"), "soft_targets", labels)
 
     def train(self, name: str, encoder: str = "encoder", **settings: Any) -> Report:
         """A student at folder `name` that starts from `encoder`."""
@@ -98,3 +88,20 @@ class StudentShop:
         place = self.at("evaluation")
         evaluate_rankings(config, judgments=self.at("judgments"), rankings=rankings, **texts, evaluation=place, tracker=NullTracker())
         return storage.read_json(storage.join(place, "metrics.json"))
+
+
+def write_lesson(keys: dict[str, Any], gains: np.ndarray, place: dict[str, str]) -> None:
+    """Judged pairs as tables `pairs` and `soft_targets` at `place`, with known gains [pairs] where a teacher's would be.
+
+    Args:
+        keys: query_id and item_id [pairs].
+    """
+    keys = {"pair_id": pa.array([f"j{n:06d}" for n in range(len(gains))]), **keys}
+    once = {"source": pa.array(["judgment"] * len(gains)), "shard": np.zeros(len(gains), np.int32)}
+    tables.write_table(place["pairs"], "pairs", pa.table({**keys, **once}))
+    doubt = {"entropy": np.zeros(len(gains), np.float32), "disagreement": pa.nulls(len(gains), pa.float32())}
+    made_by = dict.fromkeys(("text_digest", "model_digest", "engine"), pa.array(["rules"] * len(gains)))
+    probabilities = pa.array(np.stack([1 - gains, gains], 1).tolist(), pa.list_(pa.float32()))
+    tables.write_table(
+        place["soft_targets"], "soft_targets", pa.table({**keys, "probabilities": probabilities, "score": gains, **doubt, **made_by})
+    )

@@ -3,9 +3,7 @@
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,12 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from decoder_folders import make_writer
+from fake_chat import ChatModel, chat_model, message
 
 from components.annotate_pairs.annotators import Shop, open_annotator
 from components.annotate_pairs.component import annotate_pairs
 from components.annotate_pairs.config import AnnotatePairsConfig, AnnotatorConfig
 from components.annotate_pairs.step import run
-from components.shared import endpoint, tables
+from components.shared import tables
 from components.shared.errors import InputError
 from components.shared.report import Report
 from components.shared.schema import ASPECTS, TABLES
@@ -67,40 +66,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-class Model:
-    """Speaks `POST /v1/chat/completions` and repeats recorded replies."""
-
-    def __init__(self) -> None:
-        self.questions: list[dict[str, Any]] = []
-        model = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                model.questions.append(question)
-                asked = question["messages"][-1]["content"]
-                words = next(reply for (query, brand), reply in REPLIES.items() if query in asked and f"title: {brand}" in asked)
-                body = json.dumps({"choices": [{"message": {"role": "assistant", "content": words}}]}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:
-                del format, args
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+def recorded(asked: str) -> dict[str, Any]:
+    return message(next(reply for (query, brand), reply in REPLIES.items() if query in asked and f"title: {brand}" in asked))
 
 
 @pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
-    monkeypatch.setenv(endpoint.CACHE_VARIABLE, str(tmp_path / "answers.sqlite"))
-    found = Model()
-    yield found
-    found.server.shutdown()
-    found.server.server_close()
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatModel]:
+    with chat_model(recorded, tmp_path, monkeypatch) as found:
+        yield found
 
 
 def annotate(shop: dict[str, str], place: Path, *annotators: dict[str, Any], pairs: str = "pairs", **more: Any) -> tuple[Report, dict]:
@@ -124,7 +97,9 @@ def test_rules_annotate_the_judgments_of_split_train(shop: dict[str, str], tmp_p
     assert {key: of_pool[key] for key in found} == found
 
 
-def test_a_model_is_asked_once_and_only_what_is_well_formed_and_cited_counts(shop: dict[str, str], model: Model, tmp_path: Path) -> None:
+def test_a_model_is_asked_once_and_only_what_is_well_formed_and_cited_counts(
+    shop: dict[str, str], model: ChatModel, tmp_path: Path
+) -> None:
     judge = {"kind": "endpoint", "url": model.url, "model": "judge"}
     report, found = annotate(shop, tmp_path / "s", judge)
     assert {key: row["verdict"] for key, row in found.items()} == {
@@ -143,7 +118,9 @@ def test_a_model_is_asked_once_and_only_what_is_well_formed_and_cited_counts(sho
     assert len(model.questions) == 3
 
 
-def test_what_two_annotators_agree_on_is_kept(shop: dict[str, str], model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_two_annotators_agree_on_is_kept(
+    shop: dict[str, str], model: ChatModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(REPLIES, ("alvera frying pan", "Alvera"), "category: match\nbrand: mismatch\nattribute: not_mentioned")
     report, found = annotate(shop, tmp_path / "s", {"kind": "rules"}, {"kind": "endpoint", "url": model.url, "model": "judge"})
     assert set(found) == {("q1", "i1", "category"), ("q1", "i1", "attribute"), ("q1", "i2", "category"), ("q1", "i2", "negation")}

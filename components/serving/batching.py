@@ -34,7 +34,8 @@ class MicroBatcher:
 
     Args:
         score: what computes; called by one thread, never twice at a time.
-        max_wait_s: how long an idle batcher waits for company before it begins; under load requests gather without waiting.
+        max_wait_s: how long an idle batcher waits for company before it begins with less than `max_pairs`; under load requests gather
+            without waiting.
         max_queued: pairs that may wait.
         on_batch: told the number of pairs of each batch.
     """
@@ -45,7 +46,8 @@ class MicroBatcher:
         self.score, self.max_pairs, self.max_wait_s, self.max_queued, self.on_batch = score, max_pairs, max_wait_s, max_queued, on_batch
         self.waiting: deque[Waiting] = deque()
         self.num_queued = 0
-        self.busy = False  # a batch is computed, or will be when `max_wait_s` are over
+        self.busy = False
+        self.wait: asyncio.TimerHandle | None = None  # for company
         self.thread = ThreadPoolExecutor(1, "scorer")
 
     async def scores(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
@@ -60,16 +62,15 @@ class MicroBatcher:
         one = Waiting(left, right, loop.create_future())
         self.waiting.append(one)
         self.num_queued += len(left)
-        if not self.busy:
-            self.busy = True
-            if self.max_wait_s and self.num_queued < self.max_pairs:
-                loop.call_later(self.max_wait_s, self._begin, loop)
-            else:
-                self._begin(loop)
+        if not self.busy and not self.wait:
+            self.wait = loop.call_later(self.max_wait_s, self._begin, loop)
+        if self.wait and (not self.max_wait_s or self.num_queued >= self.max_pairs):
+            self.wait.cancel()
+            self._begin(loop)
         return await one.scores
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        batch = self._take()
+        batch, self.wait = self._take(), None
         self.busy = bool(batch)
         if batch:
             self.on_batch(sum(len(one.left) for one in batch))

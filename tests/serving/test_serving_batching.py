@@ -85,10 +85,10 @@ def test_an_idle_batcher_waits_for_company_unless_a_batch_is_full():
     async def full():
         model = Model()
         model.go.set()
-        batcher = MicroBatcher(model, max_pairs=2, max_wait_s=3600, max_queued=100)
-        return await asyncio.wait_for(ask(batcher, "a", "b"), 30)
+        batcher = MicroBatcher(model, max_pairs=3, max_wait_s=3600, max_queued=100)
+        return await asyncio.wait_for(asyncio.gather(ask(batcher, "a", "b"), ask(batcher, "c")), 30), model.batches
 
-    assert asyncio.run(full()) == [2.0, 2.0]
+    assert asyncio.run(full()) == ([[2.0, 2.0], [2.0]], [["a", "b", "c"]])
 
 
 def test_an_error_of_the_model_is_one_of_all_its_requests_and_the_next_batch_is_computed():

@@ -1,4 +1,4 @@
-"""Does the behavior graph help a student, and does a light one keep it? python benchmarks/graph_student.py [--seeds 2 3 4]
+"""Does the behavior graph help a student, and does a light one keep it? python benchmarks/graph_student.py [--seeds 2 3 4 5]
 
 Checks U9 and U10 of BERM's claims (arXiv 2210.01701, G-2 and G-4): where query and title share no word but both have neighbors, one step
 of the graph beats none by .05 AUC, and where most words match it changes little; a light model that learns again from the student is at
@@ -12,7 +12,7 @@ query was in its pool. So it is examined twice: with the test queries held out o
 a nightly run has those that come again. Neither reads a judgment of a test query.
 
 Times are of requests, a query with its judged items, one after another in one process; the light model also as it is served, where items'
-vectors are kept and the query alone is read. Writes `results/graph_student.json`.
+vectors are kept and the query alone is read. Writes `results/graph_student.json`; seeds measured before under the same settings are kept.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from machine import describe_machine, save
+from machine import describe_machine, kept_runs, save
 from scipy.stats import t as student_t
 from sklearn.metrics import roc_auc_score
 from student_shop import write_lesson
@@ -222,25 +222,17 @@ def _interval(values: np.ndarray) -> dict[str, Any]:
 def main() -> None:
     """Measure every seed and write the results file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 4])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 4, 5])
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger().setLevel(logging.INFO)
-    machine, runs = describe_machine(), []
+    machine, settings = describe_machine(), {"shop": SHOP, "encoder": ENCODER, "student": STUDENT, "light": LIGHT, "pool": POOL}
+    settings |= {"neighbors": NEIGHBORS, "relevant": RELEVANT, "threads": torch.get_num_threads()}
+    runs = kept_runs("graph_student", settings, arguments.seeds)
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as folder:
             runs.append({"seed": seed, **measure(seed, Path(folder))})
-        settings = {
-            "shop": SHOP,
-            "encoder": ENCODER,
-            "student": STUDENT,
-            "light": LIGHT,
-            "pool": POOL,
-            "neighbors": NEIGHBORS,
-            "relevant": RELEVANT,
-        }
-        settings |= {"threads": torch.get_num_threads(), "seeds": [run["seed"] for run in runs]}
-        save("graph_student", machine, settings, {"summary": summary(runs), "runs": runs})
+        save("graph_student", machine, {**settings, "seeds": [run["seed"] for run in runs]}, {"summary": summary(runs), "runs": runs})
 
 
 if __name__ == "__main__":

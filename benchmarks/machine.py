@@ -64,3 +64,11 @@ def save(name: str, machine: dict[str, Any], settings: dict[str, Any], result: A
     RESULTS.mkdir(exist_ok=True)
     record = {**machine, "settings": settings, "result": result}
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def kept_runs(name: str, settings: dict[str, Any], seeds: list[int]) -> list[dict[str, Any]]:
+    """Of `results/<name>.json` the runs of other seeds than these, if they were measured under the same settings."""
+    file = RESULTS / f"{name}.json"
+    record = json.loads(file.read_text()) if file.is_file() else {"settings": {}}
+    same = {key: record["settings"].get(key) for key in settings} == json.loads(json.dumps(settings))
+    return [run for run in record["result"]["runs"] if run["seed"] not in seeds] if same else []

@@ -1,14 +1,13 @@
-"""What reasoning adds to a generative teacher, and how right the rules' sub-judgments are: python benchmarks/reasoning.py [--seeds 0 1 2]
+"""What reasoning adds to a generative teacher: python benchmarks/reasoning.py [--seeds 0 1 2]
 
-A small decoder learns to grade pairs of two departments of a simulated shop, by the room's own training: the grade alone, then with
-`explain`, with `rules` and with `reflect` added one after the other, at equal steps. Its weights are random but for words that begin
-with the catalogue's co-occurrence and attention that begins by finding equal words: a language model's own training would have taught
-it that. It reads title and kind of an item; the sub-judgments that it learns from are those of annotate_pairs' rules, which read all.
+A small decoder learns to grade pairs of `rule_shop` by the room's own training: the grade alone, then with `explain`, with `rules` and
+with `reflect` added one after the other, at equal steps. Its weights are random but for words that begin with the catalogue's
+co-occurrence and attention that begins by finding equal words: a language model's own training would have taught it that. The
+sub-judgments that it learns from follow from the shop's rule.
 
-Judged on queries that it has not seen, whose grades are without noise: macro F1 and accuracy, written step by step and given at once; the
-share of malformed chains; and of decisions that were made wrong on purpose the share that `reflect` puts right, beside how often the
-same teacher is right without being told a decision. Writes benchmarks/results/reasoning.json, where seeds and arms of earlier runs with
-the same settings stay.
+Judged on queries that it has not seen: macro F1 and accuracy, written step by step and given at once; the share of malformed chains; and
+of decisions that were made wrong on purpose the share that `reflect` puts right, beside how often the same teacher is right without
+being told a decision. Writes benchmarks/results/reasoning.json, where seeds and arms of earlier runs with the same settings stay.
 """
 
 import argparse
@@ -21,25 +20,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from filelock import FileLock
 from machine import RESULTS, describe_machine, save
+from rule_shop import GAINS, Shop, item_ids, query_ids, write_judgments
 from sklearn.metrics import f1_score
-from sub_judgments import draw
 from tokenizers import ByteLevelBPETokenizer
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from components.annotate_pairs.config import AnnotatePairsConfig
-from components.annotate_pairs.step import run as annotate
 from components.prepare_encoder.scratch import cooccurrence_vectors, token_presence
-from components.shared import storage, tables, text
+from components.shared import tables, text
 from components.shared.models import folder
 from components.shared.models.inputs import model_texts
 from components.shared.models.scoring import Scorer
-from components.shared.schema import ASPECTS, TABLES, VERDICTS
+from components.shared.schema import ASPECTS, VERDICTS
 from components.shared.tracking import NullTracker
-from components.simulate_shop.relevance import GAINS, LABELS
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.step import run
 
@@ -49,13 +44,10 @@ SHAPE: dict[str, Any] = {
     "max_position_embeddings": 256, "tie_word_embeddings": True, "bos_token_id": None,
 }  # fmt: skip
 WORD_STD, MATCHING_GAIN = 0.1, 2.0
-SHOP: dict[str, Any] = {
-    "departments": ["Electronics", "Accessories"], "items": 2100, "queries": 2400, "judged_per_query": 14, "label_noise": 0.05,
-    "test_queries": 90,
-}  # fmt: skip
+PAIRS, TEST_PAIRS = 4000, 1200
 TRAINING: dict[str, Any] = {
-    "form": "generative", "num_neighbors": 0, "max_tokens": 48, "step_tokens": 40, "batch_size": 32, "num_epochs": 3, "learning_rate": 2e-3,
-    "validation_share": 0.0, "precision": "fp32", "smoothing": 0.0, "checkpoint_steps": 0,
+    "form": "generative", "num_neighbors": 0, "max_tokens": 48, "step_tokens": 40, "batch_size": 32, "num_epochs": 48,
+    "learning_rate": 2e-3, "validation_share": 0.0, "precision": "fp32", "smoothing": 0.0, "checkpoint_steps": 0,
 }  # fmt: skip
 
 
@@ -71,39 +63,37 @@ class World:
 
 
 def make_world(place: Path, seed: int) -> World:
-    """A shop of two departments, of whose items the teacher is shown title and kind; sub-judgments come from all columns."""
-    shop = draw(seed, SHOP["items"], SHOP["queries"], SHOP["judged_per_query"], SHOP["label_noise"], tuple(SHOP["departments"]))
-    is_test = shop.query < SHOP["test_queries"]
-    judged = shop.judged.append_column("split", pa.array(np.where(is_test, "test", "train")))
-    extra = {
-        "query_text": shop.queries["query"],
-        "frequency": pa.repeat(1, len(shop.queries)),
-        "segment": pa.repeat("tail", len(shop.queries)),
-    }
-    queries = pa.table({**_columns(shop.queries), **extra})
-    kind = pc.replace_substring_regex(shop.items["category"], ".*> ", "")
-    shown = pa.table({"item_id": shop.items["item_id"], "title": shop.items["title"], "category": kind})
-    places = {"card": str(place / "card.json"), "sub_judgments": str(place / "sub_judgments")}
-    listed = {"queries": ("queries", queries), "judgments": ("judgments", judged), "items": ("items", shown), "all": ("items", shop.items)}
-    for name, (kind_of_table, table) in listed.items():
-        places[name] = str(place / name)
-        tables.write_table(places[name], kind_of_table, _filled(table, kind_of_table))
-    given = {"pairs": places["judgments"], "queries": places["queries"], "items": places["all"], "sub_judgments": places["sub_judgments"]}
-    annotate(AnnotatePairsConfig.model_validate({}), **given, tracker=NullTracker())
-    file, log = {"file": "absent", "columns": {}}, {"queries": "absent", "events": "absent"}
-    labels = {label: {"grade": grade, "gain": GAINS[grade]} for grade, label in enumerate(LABELS)}
-    storage.write_json(places["card"], {"name": "made", "grades": labels, "items": file, "queries": file, "judgments": file, "log": log})
-    return World(places, queries, _filled(shown, "items"), shop.judged.filter(pa.array(is_test)), shop.true_grades[is_test])
+    """Judged pairs of four fifths of the shop's queries, and what the rule says of their aspects; pairs of the others to be examined on."""
+    shop, rng = Shop.make(), np.random.default_rng(seed)
+    sources = shop.write(place, {"max_tokens": 32, "hidden_size": 16, "num_layers": 1, "intermediate_size": 16, "num_heads": 1})
+    *learnt, examined = shop.parts()
+    query, item = shop.draw_pairs(np.concatenate(learnt), PAIRS, rng, by_traffic=False)
+    places = {"card": sources.card, "items": sources.items, "queries": sources.queries}
+    places["judgments"] = write_judgments(place / "judgments.parquet", query, item, shop.grades(query, item))
+    places["sub_judgments"] = str(place / "sub_judgments")
+    tables.write_table(places["sub_judgments"], "sub_judgments", verdicts(shop, query, item))
+    unseen = shop.draw_pairs(examined, TEST_PAIRS, rng, by_traffic=False)
+    pairs = pa.table({"query_id": query_ids(unseen[0]), "item_id": item_ids(unseen[1])})
+    read = (tables.read_table(places[name], name) for name in ("queries", "items"))
+    return World(places, *read, pairs, shop.grades(*unseen))
 
 
-def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
-    return dict(zip(table.column_names, table.columns, strict=True))
-
-
-def _filled(table: pa.Table, name: str) -> pa.Table:
-    schema = TABLES[name].schema
-    absent = {column.name: pa.nulls(len(table), column.type) for column in schema if column.name not in table.column_names}
-    return pa.table({**_columns(table), **absent}).select(schema.names).cast(schema)
+def verdicts(shop: Shop, query: np.ndarray, item: np.ndarray) -> pa.Table:
+    """Table `sub_judgments` by the rule: the kind is the category, color and material are attributes, and nothing else is asked for."""
+    asked, given = shop.queries[query], shop.items[item]
+    named, right = asked >= 0, asked == given
+    met = {"category": right[:, 0], "attribute": (right | ~named)[:, 1:].all(1)}
+    mentioned = {"category": named[:, 0], "attribute": named[:, 1:].any(1)}
+    never = np.zeros(len(query), bool)
+    told = [np.select([~mentioned.get(one, never), met.get(one, never)], ["not_mentioned", "match"], "mismatch") for one in ASPECTS]
+    count, nothing = len(query) * len(ASPECTS), pa.nulls(len(query) * len(ASPECTS), pa.string())
+    return pa.table(
+        {
+            "query_id": pa.concat_arrays([query_ids(query)] * len(ASPECTS)), "item_id": pa.concat_arrays([item_ids(item)] * len(ASPECTS)),
+            "aspect": pa.array(np.repeat(ASPECTS, len(query))), "verdict": pa.array(np.concatenate(told)),
+            "query_span": nothing, "item_span": nothing, "annotator": pa.array(["rule"] * count),
+        }
+    )  # fmt: skip
 
 
 def make_decoder(place: Path, world: World, seed: int) -> str:
@@ -192,7 +182,7 @@ def main() -> None:
     given = parser.parse_args()
     training = {**TRAINING, **{key: json.loads(value) for key, value in (one.split("=", 1) for one in given.set)}}
     machine = describe_machine()
-    settings = {"shop": SHOP, "decoder": SHAPE, "warm_start": [WORD_STD, MATCHING_GAIN], "training": training, "arms": ARMS}
+    settings = {"pairs": [PAIRS, TEST_PAIRS], "decoder": SHAPE, "warm_start": [WORD_STD, MATCHING_GAIN], "training": training, "arms": ARMS}
     for seed in given.seeds:
         found = measure(seed, given.arms, training)
         with FileLock(Path(tempfile.gettempdir()) / "reasoning.lock"):

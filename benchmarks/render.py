@@ -39,6 +39,7 @@ PARTS = {
     "train-teacher": tables_speed.train_teacher,
     "train-teacher-gpu": tables_speed.train_teacher_gpu,
     "staged-prompts": tables_quality.staged_prompts,
+    "staged-prompts-pretrained": lambda: tables_quality.staged_prompts("staged_prompts_pretrained"),
     "robustness": tables_quality.robustness,
     "vocabulary": tables_quality.vocabulary,
     "graph-student": tables_quality.graph_student,

@@ -8,13 +8,12 @@ Results are kept after every seed, and of seeds measured before under the same s
 """
 
 import argparse
-import json
 import logging
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from machine import RESULTS, describe_machine, save
+from machine import describe_machine, kept_runs, save
 from rule_shop import summarise
 from student_shop import ENCODER, SHOP, STUDENT, StudentShop
 
@@ -76,19 +75,11 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     machine, settings = describe_machine(), {"shop": SHOP, "encoder": ENCODER, "student": STUDENT, "epochs": NUM_EPOCHS, "arms": ARMS}
-    runs = [run for run in kept_runs(settings) if run["seed"] not in arguments.seeds]
+    runs = kept_runs("robustness", settings, arguments.seeds)
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as folder:
             runs.append(measure(seed, Path(folder)))
         save("robustness", machine, {**settings, "seeds": [run["seed"] for run in runs]}, {"summary": summary(runs), "runs": runs})
-
-
-def kept_runs(settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Seeds that were measured before under the same settings."""
-    file = RESULTS / "robustness.json"
-    record = json.loads(file.read_text()) if file.is_file() else {"settings": {}}
-    same = {name: record["settings"].get(name) for name in settings} == json.loads(json.dumps(settings))
-    return record["result"]["runs"] if same else []
 
 
 if __name__ == "__main__":

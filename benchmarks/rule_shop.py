@@ -79,13 +79,6 @@ class Shop:
         first, second, third = np.split(order, [int(0.4 * len(order)), int(0.8 * len(order))])
         return first, second, third
 
-    def parts_by_traffic(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The same for a base that knows the most asked 40 % alone: the batch holds all queries but the 20 % examined, drawn from all."""
-        mixed = np.random.default_rng(100).permutation(len(self.queries))
-        batch, examined = np.split(mixed, [int(0.8 * len(mixed))])
-        head = np.argsort(-self.frequency, kind="stable")[: int(0.4 * len(mixed))]
-        return np.setdiff1d(head, examined), np.sort(batch), examined
-
     def draw_pairs(
         self, queries: np.ndarray, number: int, rng: np.random.Generator, by_traffic: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:

@@ -36,9 +36,9 @@ STAGE_METRICS = {"accuracy": "accuracy", "cross_entropy": "cross-entropy", "pair
                  "mse_over_variance": "squared error over variance", "deviation": "moved by rewording"}  # fmt: skip
 
 
-def staged_prompts() -> str:
+def staged_prompts(name: str = "staged_prompts") -> str:
     """Every answer's means over the seeds, then differences with their intervals."""
-    record = load("staged_prompts")
+    record = load(name)
     found: dict[tuple[str, str], dict[str, dict]] = {}
     for one in record["result"]["summary"]:
         if one["slice"] in ("all", "ambiguous"):
@@ -104,22 +104,25 @@ def preference_tuning(name: str = "preference_tuning") -> str:
 
 def data_selection() -> str:
     record = load("data_selection")
-    result, marker = record["result"], "wrong share over base rate, "
+    result, marker = record["result"]["summary"], "wrong share over base rate, "
     rules = [name.removeprefix(marker) for name in result if name.startswith(marker)]
     shares = [[rule, _wrong(record, rule), _kept(record, rule)] for rule in rules]
-    gains = [[arm, *(f"{result[metric][arm]['mean']:+.3f}" for metric in ("accuracy", "macro_f1"))] for arm in result["accuracy"]]
-    intro = f"Seeds run: {record['settings']['seeds']}; {record['settings']['noise']:.0%} of the grades one off."
+    seeds = record["result"]["runs"]
+    shown = of_seeds if len(seeds) > 1 else lambda one: f"{one['mean']:+.3f}"
+    gains = [[arm, *(shown(result[metric][arm]) for metric in ("accuracy", "macro_f1"))] for arm in result["accuracy"]]
+    told = ", ".join(f"{one['agree_with_truth']['im']:.2f} and {one['agree_with_truth']['ci']:.2f}" for one in seeds)
+    intro = f"Seeds run: {len(seeds)}; {record['settings']['noise']:.0%} of the grades one off; IM and CI are right on {told} of the pairs."
     first = table(["rule", "wrong grades, as a share of the base rate", "kept pairs"], shares)
     return f"{intro}\n\n{first}\n\n{table(['trained on', 'accuracy', 'macro F1'], gains)}"
 
 
 def _wrong(record: dict, rule: str) -> str:
-    shares = [one["rules"][rule]["wrong"] / one["base_rate"] for one in record["result"]["seeds"] if one["rules"][rule]["kept"]]
+    shares = [one["rules"][rule]["wrong"] / one["base_rate"] for one in record["result"]["runs"] if one["rules"][rule]["kept"]]
     return ", ".join(f"{share:.2f}" for share in shares) or "none kept"
 
 
 def _kept(record: dict, rule: str) -> str:
-    return ", ".join(f"{one['rules'][rule]['kept']:,}" for one in record["result"]["seeds"])
+    return ", ".join(f"{one['rules'][rule]['kept']:,}" for one in record["result"]["runs"])
 
 
 def reasoning() -> str:

@@ -81,7 +81,9 @@ def reword(texts: list[str], names: dict[str, str]) -> list[str]:
     return texts
 
 
-def measure(seed: int, folder: Path, encoder: dict[str, Any], arms: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def measure(seed: int, folder: Path, pretrained: bool = False) -> dict[str, Any]:
+    encoder, teacher = PRETRAINED if pretrained else (ENCODER, TEACHER)
+    arms = {"staged": {**teacher, "stages": STAGES}} | ({} if pretrained else {"one_prompt": teacher})
     shares = np.array(queries_module.KIND_SHARES)
     rest = np.arange(len(shares)) != queries_module.SENSES
     shares[rest] *= (1 - AMBIGUOUS_SHARE) / shares[rest].sum()
@@ -176,14 +178,13 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     encoder, teacher = PRETRAINED if arguments.pretrained else (ENCODER, TEACHER)
-    arms = {"staged": {**teacher, "stages": STAGES}} | ({} if arguments.pretrained else {"one_prompt": teacher})
     name = "staged_prompts_pretrained" if arguments.pretrained else "staged_prompts"
     machine, settings = describe_machine(), {"shop": SHOP, "ambiguous_share": AMBIGUOUS_SHARE, "encoder": encoder, "teacher": teacher}
     settings |= {"wordings": WORDINGS, "reworded_pairs": REWORDED_PAIRS}
     runs = kept_runs(name, settings, arguments.seeds)
     for seed in arguments.seeds:
         with tempfile.TemporaryDirectory() as folder:
-            runs.append({"seed": seed, **measure(seed, Path(folder), encoder, arms)})
+            runs.append({"seed": seed, **measure(seed, Path(folder), arguments.pretrained)})
         save(name, machine, {**settings, "seeds": [run["seed"] for run in runs]}, {"summary": summary(runs), "runs": runs})
 
 

@@ -41,6 +41,7 @@ PARTS = {
     "staged-prompts": tables_quality.staged_prompts,
     "staged-prompts-pretrained": lambda: tables_quality.staged_prompts("staged_prompts_pretrained"),
     "robustness": tables_quality.robustness,
+    "multi-task": tables_quality.multi_task,
     "vocabulary": tables_quality.vocabulary,
     "graph-student": tables_quality.graph_student,
     "soft-targets": tables_quality.soft_targets,

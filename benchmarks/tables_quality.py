@@ -173,6 +173,26 @@ def _heads(runs: list[dict]) -> list[tuple[str, float, float]]:
     return found
 
 
+def multi_task() -> str:
+    """What sub-judgments add to each student that starts from MiniLM."""
+    record = load("multi_task")
+    runs, shown = record["result"]["runs"], of_seeds
+    if len(runs) == 1:
+        shown = lambda one: f"{one['mean']:+.3f}"  # noqa: E731
+    rows = [
+        [kind, metric, f"{one['value']['mean']:.3f}", shown(one["added"])]
+        for kind, metrics in record["result"]["summary"].items() for metric, one in metrics.items()
+    ]  # fmt: skip
+    heads = [
+        f"{kind}: "
+        + ", ".join(f"{aspect} {own:.2f} ({major:.2f})" for aspect, own, major in _heads([{"heads": run["heads"][kind]} for run in runs]))
+        for kind in record["result"]["summary"]
+    ]
+    count = f"{len(runs)} shops" if len(runs) > 1 else "One shop"
+    found = table(["student", "metric", "score alone", "with steps, difference"], rows)
+    return f"{count}.\n\n{found}\n\nHeads right (majority's share): {'; '.join(heads)}."
+
+
 def vocabulary() -> str:
     """Tokens of a pair by number of words; of the shops also the students' quality, a row each."""
     record = load("vocabulary")

@@ -17,7 +17,6 @@ vectors are kept and the query alone is read. Writes `results/graph_student.json
 
 import argparse
 import logging
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from machine import describe_machine, kept_runs, save
+from machine import run_seeds
 from scipy.stats import t as student_t
 from sklearn.metrics import roc_auc_score
 from student_shop import write_lesson
@@ -226,13 +225,9 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger().setLevel(logging.INFO)
-    machine, settings = describe_machine(), {"shop": SHOP, "encoder": ENCODER, "student": STUDENT, "light": LIGHT, "pool": POOL}
-    settings |= {"neighbors": NEIGHBORS, "relevant": RELEVANT, "threads": torch.get_num_threads()}
-    runs = kept_runs("graph_student", settings, arguments.seeds)
-    for seed in arguments.seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            runs.append({"seed": seed, **measure(seed, Path(folder))})
-        save("graph_student", machine, {**settings, "seeds": [run["seed"] for run in runs]}, {"summary": summary(runs), "runs": runs})
+    settings = {"shop": SHOP, "encoder": ENCODER, "student": STUDENT, "light": LIGHT, "pool": POOL, "neighbors": NEIGHBORS}
+    settings |= {"relevant": RELEVANT, "threads": torch.get_num_threads()}
+    run_seeds("graph_student", settings, arguments.seeds, measure, summary)
 
 
 if __name__ == "__main__":

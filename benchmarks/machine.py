@@ -6,6 +6,8 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,20 @@ def save(name: str, machine: dict[str, Any], settings: dict[str, Any], result: A
     RESULTS.mkdir(exist_ok=True)
     record = {**machine, "settings": settings, "result": result}
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def run_seeds(
+    name: str, settings: dict[str, Any], seeds: list[int], measure: Callable[[int, Path], dict[str, Any]], summary: Callable[[list], Any]
+) -> None:
+    """Measure each seed in a folder of its own and write `results/<name>.json` after each.
+
+    Runs of other seeds that stand there, measured under the same settings, stay.
+    """
+    machine, runs = describe_machine(), kept_runs(name, settings, seeds)
+    for seed in seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            runs.append({"seed": seed, **measure(seed, Path(folder))})
+        save(name, machine, {**settings, "seeds": [run["seed"] for run in runs]}, {"summary": summary(runs), "runs": runs})
 
 
 def kept_runs(name: str, settings: dict[str, Any], seeds: list[int]) -> list[dict[str, Any]]:

@@ -8,11 +8,10 @@ and of seeds measured before under the same settings. Writes `results/multi_task
 
 import argparse
 import logging
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from machine import describe_machine, kept_runs, save
+from machine import run_seeds
 from rule_shop import summarise
 from student_shop import SHOP, StudentShop
 
@@ -36,7 +35,7 @@ def measure(seed: int, folder: Path) -> dict[str, Any]:
         heads |= {kind: told} if told else {}
     found = shop.examine(list(names.values()))["systems"]
     means = {kind: {arm: {metric: one["mean"] for metric, one in found[names[kind, arm]].items()} for arm in ARMS} for kind in STUDENTS}
-    return {"seed": seed, "metrics": means, "heads": heads}
+    return {"metrics": means, "heads": heads}
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -61,12 +60,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    machine, settings = describe_machine(), {"shop": SHOP, "encoder": ENCODER, "students": STUDENTS, "arms": ARMS}
-    runs = kept_runs("multi_task", settings, arguments.seeds)
-    for seed in arguments.seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            runs.append(measure(seed, Path(folder)))
-        save("multi_task", machine, {**settings, "seeds": [run["seed"] for run in runs]}, {"summary": summary(runs), "runs": runs})
+    settings = {"shop": SHOP, "encoder": ENCODER, "students": STUDENTS, "arms": ARMS}
+    run_seeds("multi_task", settings, arguments.seeds, measure, summary)
 
 
 if __name__ == "__main__":

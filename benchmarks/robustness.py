@@ -9,11 +9,10 @@ Results are kept after every seed, and of seeds measured before under the same s
 
 import argparse
 import logging
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from machine import describe_machine, kept_runs, save
+from machine import run_seeds
 from rule_shop import summarise
 from student_shop import ENCODER, SHOP, STUDENT, StudentShop
 
@@ -46,7 +45,7 @@ def measure(seed: int, folder: Path) -> dict[str, Any]:
     for row in found["robustness"]:
         means = {name: one["mean"] for name, one in row.items() if isinstance(one, dict)}
         edited[row["system"]][row["edit"]] = {"num_pairs": row["num_pairs"], **means}
-    return {"seed": seed, "clean": clean, "edited": edited, "heads": heads}
+    return {"clean": clean, "edited": edited, "heads": heads}
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -74,12 +73,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    machine, settings = describe_machine(), {"shop": SHOP, "encoder": ENCODER, "student": STUDENT, "epochs": NUM_EPOCHS, "arms": ARMS}
-    runs = kept_runs("robustness", settings, arguments.seeds)
-    for seed in arguments.seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            runs.append(measure(seed, Path(folder)))
-        save("robustness", machine, {**settings, "seeds": [run["seed"] for run in runs]}, {"summary": summary(runs), "runs": runs})
+    settings = {"shop": SHOP, "encoder": ENCODER, "student": STUDENT, "epochs": NUM_EPOCHS, "arms": ARMS}
+    run_seeds("robustness", settings, arguments.seeds, measure, summary)
 
 
 if __name__ == "__main__":

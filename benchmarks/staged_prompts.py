@@ -13,14 +13,14 @@ Writes `results/staged_prompts.json`; with `--pretrained`, where the teacher sta
 
 import argparse
 import logging
-import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from machine import describe_machine, kept_runs, save
+from machine import run_seeds
 from scipy.special import softmax
 from scipy.stats import t as student
 from teacher_shop import MAX_TOKENS, make_shop
@@ -179,13 +179,9 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     encoder, teacher = PRETRAINED if arguments.pretrained else (ENCODER, TEACHER)
     name = "staged_prompts_pretrained" if arguments.pretrained else "staged_prompts"
-    machine, settings = describe_machine(), {"shop": SHOP, "ambiguous_share": AMBIGUOUS_SHARE, "encoder": encoder, "teacher": teacher}
-    settings |= {"wordings": WORDINGS, "reworded_pairs": REWORDED_PAIRS}
-    runs = kept_runs(name, settings, arguments.seeds)
-    for seed in arguments.seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            runs.append({"seed": seed, **measure(seed, Path(folder), arguments.pretrained)})
-        save(name, machine, {**settings, "seeds": [run["seed"] for run in runs]}, {"summary": summary(runs), "runs": runs})
+    settings = {"shop": SHOP, "ambiguous_share": AMBIGUOUS_SHARE, "encoder": encoder, "teacher": teacher, "wordings": WORDINGS}
+    settings |= {"reworded_pairs": REWORDED_PAIRS}
+    run_seeds(name, settings, arguments.seeds, partial(measure, pretrained=arguments.pretrained), summary)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,8 @@ def sub_judgments() -> str:
 
 
 def of_seeds(one: dict) -> str:
+    if one["low"] == one["high"]:  # one seed, or all alike
+        return f"{one['mean']:+.3f}"
     return f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}], {one['above_0']} above 0"
 
 
@@ -108,8 +110,7 @@ def data_selection() -> str:
     rules = [name.removeprefix(marker) for name in result if name.startswith(marker)]
     shares = [[rule, _wrong(record, rule), _kept(record, rule)] for rule in rules]
     seeds = record["result"]["runs"]
-    shown = of_seeds if len(seeds) > 1 else lambda one: f"{one['mean']:+.3f}"
-    gains = [[arm, *(shown(result[metric][arm]) for metric in ("accuracy", "macro_f1"))] for arm in result["accuracy"]]
+    gains = [[arm, *(of_seeds(result[metric][arm]) for metric in ("accuracy", "macro_f1"))] for arm in result["accuracy"]]
     told = ", ".join(f"{one['agree_with_truth']['im']:.2f} and {one['agree_with_truth']['ci']:.2f}" for one in seeds)
     intro = f"Seeds run: {len(seeds)}; {record['settings']['noise']:.0%} of the grades one off; IM and CI are right on {told} of the pairs."
     first = table(["rule", "wrong grades, as a share of the base rate", "kept pairs"], shares)
@@ -176,11 +177,9 @@ def _heads(runs: list[dict]) -> list[tuple[str, float, float]]:
 def multi_task() -> str:
     """What sub-judgments add to each student that starts from MiniLM."""
     record = load("multi_task")
-    runs, shown = record["result"]["runs"], of_seeds
-    if len(runs) == 1:
-        shown = lambda one: f"{one['mean']:+.3f}"  # noqa: E731
+    runs = record["result"]["runs"]
     rows = [
-        [kind, metric, f"{one['value']['mean']:.3f}", shown(one["added"])]
+        [kind, metric, f"{one['value']['mean']:.3f}", of_seeds(one["added"])]
         for kind, metrics in record["result"]["summary"].items() for metric, one in metrics.items()
     ]  # fmt: skip
     heads = [

@@ -20,12 +20,13 @@ LONGEST = 4  # words of a phrase
 NOUN_SHARE, NOUN_COVER = 0.95, 0.2  # of a phrase's items in one category, and of that category's titles with the phrase
 LEARNED_QUERIES, LEARNED_GAIN = 2, 0.3  # other queries with the word; their mean gain in its category, twice that of the next
 
-_MACROS = r"""
+MACROS = r"""
 CREATE MACRO words_of(text) AS regexp_extract_all(lower(coalesce(text, '')), '[0-9]+(?:\.[0-9]+)?|[\p{L}\p{M}]+');
 CREATE MACRO stem(word) AS CASE WHEN length(word) > 3 AND word LIKE '%s' AND word NOT LIKE '%ss' THEN word[:-2] ELSE word END;
 CREATE MACRO norm(text) AS array_to_string(list_transform(words_of(text), lambda one: stem(one)), ' ');
 CREATE MACRO is_number(word) AS regexp_full_match(word, '[0-9.]+');
 """
+"""Of DuckDB: the words of a text, a word's singular, a text as a list of these, whether a word is a number."""
 
 _ITEMS = """
 CREATE TABLE fits AS SELECT norm(unnest($fits::VARCHAR[])) AS name;
@@ -238,7 +239,7 @@ class RuleAnnotator:
         if judgments is not None:
             self._register(judgments=judgments.select(["query_id", "item_id", "gain"]))
         learned = _NO_LEARNED if judgments is None else _LEARNED
-        for part in (_MACROS, _ITEMS, _GRAMS, _LEXICON, _FOUND, learned, _ASKED):
+        for part in (MACROS, _ITEMS, _GRAMS, _LEXICON, _FOUND, learned, _ASKED):
             for statement in duckdb.extract_statements(part):
                 used = {name: settings[name] for name in statement.named_parameters}
                 self._connection.execute(statement, {name: list(v) if isinstance(v, tuple) else v for name, v in used.items()})

@@ -43,6 +43,11 @@ class TrainStudentConfig(StepConfig):
     sub_judgments: str = Field(
         "", description="URI of table `sub_judgments` (room annotate_pairs) of the pool's pairs; empty makes them by rules."
     )
+    mark_terms: bool = Field(
+        False,
+        description="Whether words that name a brand, a color or a kind of item in the catalogue learn an embedding in common for that, "
+        "beside their own; it is added to theirs at the end.",
+    )
     uncertainty_weight: float = Field(
         0.0, ge=0, lt=1, description="How much less a pair teaches that the teacher is unsure of: it counts 1 - this x entropy."
     )

@@ -29,6 +29,7 @@ from components.train_student.objective import batch_loss, score_loss
 from components.train_student.students import BiEncoder, CrossEncoder, GraphStudent, Student, average_with, save_student, set_dropout
 from components.train_student.sub_judgments import head_accuracy, sub_judgments_of
 from components.train_student.targets import Lessons, doubt_columns, make_lessons
+from components.train_student.terms import fold_marks, mark_terms
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,8 @@ def run(
         lessons, texts = replace(lessons, copies=copies), (texts[0] + edited[0], texts[1] + edited[1])
     torch.manual_seed(config.seed)
     tokenizer, network = folder.load_tokenizer(source), folder.load_model(source, spec)
+    start = {name: value.detach().clone() for name, value in network.state_dict().items()} if config.trained_weight < 1 else {}
+    marked = {"marked_tokens": float(mark_terms(network, tokenizer, item_table))} if config.mark_terms else {}
     student = _build(config, spec, network, tokenizer, texts, lessons)
     logger.info("%d pairs to learn from, %d held out", len(lessons.training()), len(lessons.validation()))
     read = (
@@ -93,10 +96,10 @@ def run(
     )
     identity = _identity(config, encoder, items, queries, pairs, soft_targets, *read)
     checkpoints = Checkpoints(storage.normalise(model) + ".checkpoints", identity)
-    start = {name: value.detach().clone() for name, value in network.state_dict().items()} if config.trained_weight < 1 else {}
     curve = _train(config, student, lessons, checkpoints, tracker)
+    fold_marks(network)
     average_with(network, start, config.trained_weight)
-    final = _validate(config, student, lessons)
+    final = marked | _validate(config, student, lessons)
     save_student(model, student, tokenizer, spec)
     if judged is not None:
         final |= calibrate(config, model, judged, query_table, item_table, near, tracker)

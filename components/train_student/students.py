@@ -190,7 +190,7 @@ def average_with(network: nn.Module, start: dict[str, torch.Tensor], trained_wei
     trained = network.state_dict()
     for name, value in start.items():
         if value.is_floating_point():
-            trained[name].lerp_(value, 1.0 - trained_weight)
+            trained[name].lerp_(value.to(trained[name].device), 1.0 - trained_weight)
 
 
 def set_dropout(network: nn.Module, share: float) -> None:

@@ -1,13 +1,15 @@
 """What launchers on Kubernetes share: this task's login and its own pod, the parts that copies of it keep, and how refusals read."""
 
+import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
@@ -16,11 +18,15 @@ from urllib3.exceptions import HTTPError
 from components.shared.errors import InputError, TemporaryError
 from components.shared.launch import SCRATCH_VOLUME
 
+logger = logging.getLogger(__name__)
+
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+GONE_S = 120.0  # within which what is being deleted has to be gone
 MAIN = "main"  # the container in which Argo runs a task
 INTERNAL = ("ARGO_", "KFP_", "ML_PIPELINE", "RELEVANCE_LAST_STEP")  # variables of the task that mean nothing to its copies
 T = TypeVar("T")
+State = Literal["absent", "there", "failed", "going"]
 
 
 class UnansweredError(TemporaryError):
@@ -75,6 +81,26 @@ class Cluster:
         # a host name is the pod's name cut to 63 letters, so kfp's own word comes first
         name = os.environ.get("KFP_POD_NAME") or os.environ.get("HOSTNAME", "")
         return as_json(self.ask(lambda: client.CoreV1Api().read_namespaced_pod(name, self.namespace)))
+
+
+def create_or_adopt(what: str, state: Callable[[], State], create: Callable[[], bool], delete: Callable[[], None], poll_s: float) -> bool:
+    """Whether the thing is there within `GONE_S`: made, or of an earlier try and going on; one that failed makes room first.
+
+    Args:
+        state: what the API server says of it now; `going` is being deleted.
+        create: whether it was made; False where somebody else was faster.
+    """
+    until = time.monotonic() + GONE_S
+    while time.monotonic() < until:
+        now = state()
+        if now == "there":
+            logger.info("%s is there already and goes on", what)
+        if now == "there" or (now == "absent" and create()):
+            return True
+        if now == "failed":
+            delete()
+        time.sleep(poll_s)
+    return False
 
 
 def as_json(made: Any) -> Any:

@@ -7,7 +7,6 @@ helper tasks instead (`pipelines/fan_out.py`).
 
 import hashlib
 import logging
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,12 +17,20 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from components.shared.errors import EXIT_INPUT
-from components.shared.launch_cluster import QUEUE_LABEL, Cluster, environment_of, main_container, shared_memory, stopped_by_sigterm
+from components.shared.launch_cluster import (
+    QUEUE_LABEL,
+    Cluster,
+    State,
+    create_or_adopt,
+    environment_of,
+    main_container,
+    shared_memory,
+    stopped_by_sigterm,
+)
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 2.0
-GONE_S = 120.0  # within which a Job that is being deleted has to be gone
 RETRIES_PER_INDEX = 5  # preemptions included
 KEPT = ("image", "imagePullPolicy", "envFrom", "resources", "securityContext")  # of the task's container
 KEPT_OF_POD = ("serviceAccountName", "imagePullSecrets", "securityContext", "priorityClassName")
@@ -68,13 +75,19 @@ def helping(helpers: Helpers) -> Iterator[None]:
         InputError: outside a cluster, or when the account may not do this.
         TemporaryError: when the API server does not answer.
     """
-    cluster = Cluster.of_this_task(OUTSIDE, REMEDY)
+    cluster, name = Cluster.of_this_task(OUTSIDE, REMEDY), helpers.name()
     with stopped_by_sigterm():
-        _create_or_adopt(cluster, job_of(helpers, cluster.own_pod()))
+        body = job_of(helpers, cluster.own_pod())
+        is_there = create_or_adopt(
+            f"job {name}", lambda: _state(cluster, name), lambda: _create(cluster, body),
+            lambda: _take_away(cluster.namespace, name), POLL_S,
+        )  # fmt: skip
+        if not is_there:
+            logger.warning("job %s of an earlier try is still not gone: going on without helpers", name)
         try:
             yield
         finally:
-            _take_away(cluster.namespace, helpers.name())
+            _take_away(cluster.namespace, name)
 
 
 def job_of(helpers: Helpers, pod: dict[str, Any]) -> dict[str, Any]:
@@ -119,29 +132,23 @@ def job_of(helpers: Helpers, pod: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _create_or_adopt(cluster: Cluster, body: dict[str, Any]) -> None:
-    name, until = body["metadata"]["name"], time.monotonic() + GONE_S
-    while time.monotonic() < until:
-        try:
-            cluster.ask(lambda: client.BatchV1Api().create_namespaced_job(cluster.namespace, body))
-            logger.info("started %d helpers, job %s", body["spec"]["completions"], name)
-            return
-        except ApiException:
-            there = _read(cluster, name)
-        if there is not None and _why_failed(there):
-            _take_away(cluster.namespace, name)
-        elif there is not None and not there.metadata.deletion_timestamp:
-            logger.info("job %s is there already: its helpers go on", name)
-            return
-        time.sleep(POLL_S)
-    logger.warning("job %s of an earlier try is still not gone: going on without helpers", name)
-
-
-def _read(cluster: Cluster, name: str) -> Any | None:
+def _create(cluster: Cluster, body: dict[str, Any]) -> bool:
     try:
-        return cluster.ask(lambda: client.BatchV1Api().read_namespaced_job(name, cluster.namespace), expected=(404,))
+        cluster.ask(lambda: client.BatchV1Api().create_namespaced_job(cluster.namespace, body))
     except ApiException:
-        return None
+        return False
+    logger.info("started %d helpers, job %s", body["spec"]["completions"], body["metadata"]["name"])
+    return True
+
+
+def _state(cluster: Cluster, name: str) -> State:
+    try:
+        there: Any = cluster.ask(lambda: client.BatchV1Api().read_namespaced_job(name, cluster.namespace), expected=(404,))
+    except ApiException:
+        return "absent"
+    if _why_failed(there):
+        return "failed"
+    return "going" if there.metadata.deletion_timestamp else "there"
 
 
 def _why_failed(job: Any) -> str:

@@ -22,8 +22,10 @@ from components.shared.launch import ERROR_FILE, last_words, reason_of
 from components.shared.launch_cluster import (
     QUEUE_LABEL,
     Cluster,
+    State,
     UnansweredError,
     as_json,
+    create_or_adopt,
     environment_of,
     main_container,
     shared_memory,
@@ -35,7 +37,6 @@ logger = logging.getLogger(__name__)
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 POLL_S = 5.0
 PATIENCE_S = 600.0  # the API server may be away for so long before the task gives up; training goes on meanwhile
-GONE_S = 120.0  # within which a TrainJob that is being deleted has to be gone
 NODE = "node"  # of the torch runtimes: the replicated job, and its container
 LABEL = {"app.kubernetes.io/component": "trainer"}  # with it network policies let ranks talk; 2.0 cannot put it on pods, its runtime must
 JOBSET_LABEL, INDEX_LABEL = "jobset.sigs.k8s.io/jobset-name", "batch.kubernetes.io/job-completion-index"
@@ -101,17 +102,22 @@ def train_on_cluster(training: Training, on_wait: Callable[[], None]) -> None:
     cluster = Cluster.of_this_task(OUTSIDE, REMEDY)
     field = _patch_field(cluster, training.version)
     body = trainjob_of(training, cluster.own_pod(), field)
-    is_left = False
+    name, is_left = training.name(), False
     with stopped_by_sigterm():
         try:
-            _create_or_adopt(cluster, body, training)
+            is_there = create_or_adopt(
+                f"TrainJob {name}", lambda: _state(cluster, name), lambda: _create(cluster, body, training),
+                lambda: _delete(cluster, name), POLL_S,
+            )  # fmt: skip
+            if not is_there:
+                raise TemporaryError(f"TrainJob {name} of an earlier try is still not gone; try again, or delete it")
             _follow(cluster, training, on_wait)
         except UnansweredError:
             is_left = True
             raise
         finally:
             if not is_left:
-                _delete(cluster, training.name())
+                _delete(cluster, name)
 
 
 def trainjob_of(training: Training, pod: dict[str, Any], field: str) -> dict[str, Any]:
@@ -202,20 +208,13 @@ def _patch_field(cluster: Cluster, version: str) -> str:
     return found
 
 
-def _create_or_adopt(cluster: Cluster, body: dict[str, Any], training: Training) -> None:
-    name, until = training.name(), time.monotonic() + GONE_S
-    while time.monotonic() < until:
-        there = _read(cluster, name)
-        if there is None:
-            if _create(cluster, body, training):
-                return
-        elif "Failed" in _conditions(there):
-            _delete(cluster, name)
-        elif "deletionTimestamp" not in there["metadata"]:
-            logger.info("TrainJob %s is there already and goes on", name)
-            return
-        time.sleep(POLL_S)
-    raise TemporaryError(f"TrainJob {name} of an earlier try is still not gone; try again, or delete it")
+def _state(cluster: Cluster, name: str) -> State:
+    there = _read(cluster, name)
+    if there is None:
+        return "absent"
+    if "Failed" in _conditions(there):
+        return "failed"
+    return "going" if "deletionTimestamp" in there["metadata"] else "there"
 
 
 def _create(cluster: Cluster, body: dict[str, Any], training: Training) -> bool:

@@ -9,7 +9,7 @@ import time
 import pytest
 from fake_kubernetes import TASK
 
-from components.shared import launch_kubernetes
+from components.shared import launch_cluster, launch_kubernetes
 from components.shared.errors import InputError, TemporaryError
 from components.shared.launch_kubernetes import Helpers, helping
 
@@ -51,7 +51,7 @@ def test_the_job_is_taken_away_whatever_happened(cluster, fails):
     except ValueError:
         pass
     assert cluster.jobs == {}
-    assert cluster.requests == ["GET pods", "POST jobs", "GET jobs", "DELETE jobs Background"]
+    assert cluster.requests == ["GET pods", "GET jobs", "POST jobs", "GET jobs", "DELETE jobs Background"]
 
 
 def test_a_retry_goes_on_with_the_job_that_is_there(cluster, caplog):
@@ -73,7 +73,7 @@ def test_a_job_that_failed_is_made_anew(cluster, caplog, monkeypatch):
 
 def test_a_job_that_is_being_deleted_is_waited_for_and_not_for_ever(cluster, caplog, monkeypatch):
     monkeypatch.setattr(launch_kubernetes, "POLL_S", 0.01)
-    monkeypatch.setattr(launch_kubernetes, "GONE_S", 0.2)
+    monkeypatch.setattr(launch_cluster, "GONE_S", 0.2)
     old = launch_kubernetes.job_of(HELPERS, TASK)
     old["metadata"]["deletionTimestamp"] = "2026-11-27T10:00:00Z"
     cluster.jobs[HELPERS.name()] = {**old, "status": {}, "mark": "first"}

@@ -13,7 +13,7 @@ import pytest
 from fake_kubernetes import TASK, FakeKubernetes
 from trainjob_schemas import SPECS, fault_of
 
-from components.shared import launch_trainjob
+from components.shared import launch_cluster, launch_trainjob
 from components.shared.errors import InputError, TemporaryError
 from components.shared.launch import refuse
 from components.shared.launch_trainjob import PATCHES, Training, train_on_cluster, trainjob_of
@@ -246,7 +246,7 @@ def test_a_release_that_was_said_is_not_asked_for_and_a_wrong_one_is_refused(clu
 def test_time_in_the_queue_is_not_counted(cluster, training, monkeypatch):
     clock = iter(range(0, 100_000, 1000))
     monkeypatch.setattr("components.shared.launch_trainjob.time.monotonic", lambda: float(next(clock)))
-    monkeypatch.setattr(launch_trainjob, "GONE_S", 1e9)
+    monkeypatch.setattr(launch_cluster, "GONE_S", 1e9)
     happen(cluster, *["Suspended"] * 8, "Running")
     with pytest.raises(TemporaryError, match="did not end within 3600 s and was stopped"):
         train_on_cluster(training, lambda: None)

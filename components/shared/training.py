@@ -201,7 +201,10 @@ class Curve:
 
 
 class Checkpoints:
-    """Complete checkpoints below a folder: `step-<n>/tensors.safetensors`, then `state.json`, which makes it complete."""
+    """Complete checkpoints below a folder: `step-<n>/tensors.safetensors`, then `state.json`, which makes it complete.
+
+    The newest KEPT_CHECKPOINTS of `identity` are kept; the first that is saved removes those of other settings or inputs.
+    """
 
     def __init__(self, uri: str, identity: str = "", *, writes: bool = True) -> None:
         self.uri, self.identity, self.writes = uri, identity, writes
@@ -210,19 +213,26 @@ class Checkpoints:
         if not self.writes:
             return
         folder = storage.join(self.uri, f"step-{len(curve.losses):08d}")
+        storage.remove(storage.join(folder, "state.json"))  # of another identity, whose state would make these tensors its own
         storage.write_bytes(storage.join(folder, "tensors.safetensors"), save_tensors(tensors))
         storage.write_json(storage.join(folder, "state.json"), {"identity": self.identity, "curve": vars(curve)})
-        for old in self._complete()[:-KEPT_CHECKPOINTS]:
+        found = self._complete()
+        kept = [one for one in found if self._state(one)["identity"] == self.identity][-KEPT_CHECKPOINTS:]
+        for old in set(found).difference(kept):
+            storage.remove(storage.join(old, "state.json"))
             storage.remove(old)
 
     def newest(self) -> tuple[Curve, dict[str, torch.Tensor]] | None:
         """The newest complete checkpoint of the same identity; one that was written under other settings is not used."""
         for folder in reversed(self._complete() if self.uri else []):
-            state = storage.read_json(storage.join(folder, "state.json"))
+            state = self._state(folder)
             if state["identity"] == self.identity:
                 return Curve(**state["curve"]), load_tensors(storage.read_bytes(storage.join(folder, "tensors.safetensors")))
             logger.warning("checkpoint %s was written under other settings or inputs and is not used", folder)
         return None
+
+    def _state(self, folder: str) -> dict[str, Any]:
+        return storage.read_json(storage.join(folder, "state.json"))
 
     def _complete(self) -> list[str]:
         files = storage.list_files(self.uri) if storage.exists(self.uri) else []

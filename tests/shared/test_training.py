@@ -15,7 +15,7 @@ from components.shared import storage
 from components.shared.errors import InputError
 from components.shared.models.batches import padding_share
 from components.shared.tracking import SpoolTracker
-from components.shared.training import AdamWStepper, Checkpoints, Encoded, decay_groups, fit, learning_rate_at, shuffled_batches
+from components.shared.training import AdamWStepper, Checkpoints, Curve, Encoded, decay_groups, fit, learning_rate_at, shuffled_batches
 
 INPUTS = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
 TRUTH = INPUTS @ torch.tensor([1.0, -2.0, 0.5, 0.0, 3.0, 1.0])
@@ -111,6 +111,32 @@ def test_a_checkpoint_of_other_settings_is_not_used(tmp_path: Path) -> None:
     seen: list[int] = []
     train(network(), tmp_path / "c", on_step=seen.append, identity="b")
     assert seen[0] == 1
+
+
+def test_checkpoints_of_other_settings_give_way_to_ones_own(tmp_path: Path) -> None:
+    one, other = (Checkpoints(str(tmp_path), name) for name in "ab")
+    for step in (400, 600):
+        one.save(Curve([1.0] * step), {"weights/w": torch.ones(2)})
+    other.save(Curve([2.0] * 200), {"weights/w": torch.zeros(2)})
+    assert [place.name for place in tmp_path.iterdir()] == ["step-00000200"]
+    found = other.newest()
+    assert found is not None
+    assert found[0].losses == [2.0] * 200
+    assert one.newest() is None
+
+
+def test_tensors_are_never_taken_with_the_state_of_other_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (Checkpoints(str(tmp_path), name) for name in "ab")
+    one.save(Curve([1.0]), {"weights/w": torch.ones(2)})
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            other.save(Curve([2.0]), {"weights/w": torch.zeros(2)})
+    assert (one.newest(), other.newest()) == (None, None)
 
 
 def test_only_the_two_newest_checkpoints_are_kept_and_none_is_pickle(tmp_path: Path) -> None:

@@ -113,11 +113,13 @@ class Calibration:
         return {"hidden": hidden, "sure": sure, "uncertain": ~hidden & ~sure}
 
     def safe_verdicts(self, scores: np.ndarray, segments: np.ndarray) -> dict[str, np.ndarray]:
-        """`verdicts` of scores where a query's segment may be unknown (EVERYWHERE) [rows].
+        """`verdicts` of scores where a query's segment may be unknown (EVERYWHERE, or one without a map) [rows].
 
-        There an item is hidden, or sure, only where every segment's map says so: the stated error then holds whichever segment it is.
+        There an item is hidden, or sure, only where every segment's map says so, and so its own: the stated error, which is one over all
+        queries and not within each segment, holds as if the segments were known.
         """
-        found, unknown = self.verdicts(self.gains(scores, segments)), segments == EVERYWHERE
+        found = self.verdicts(self.gains(scores, segments))
+        unknown = ~np.isin(segments, [name for name in self.maps if name != EVERYWHERE])
         by_segment = [self.verdicts(self.gains(scores[unknown], np.full(unknown.sum(), name, object))) for name in self.maps]
         for name in ("hidden", "sure"):
             found[name][unknown] = np.all([one[name] for one in by_segment], axis=0)

@@ -81,5 +81,5 @@ def adversarial_loss(
     shifts = directions(torch.autograd.grad(clean, seen, retain_graph=True), config.adversarial_size)
     with shifting(module, shifts):
         pushed = student.answers(rows)
-    p, q = (torch.sigmoid(one[:, 0]) if config.target == "logit" else one[:, 0] for one in (answers, pushed))
+    p, q = (torch.sigmoid(one[:, 0]) if config.score_is_logit() else one[:, 0] for one in (answers, pushed))
     return clean + config.adversarial_weight * loss(pushed) + config.contrast_weight * symmetric_kl(p, q).mean()

@@ -72,7 +72,7 @@ def calibrate(
         return fitted.gains(scores[asked], segments[asked])[:, None]
 
     honest = cross_fitted(query, answers)[:, 0]
-    bins = {"before": Bins.of(as_they_stand(scorer.spec.kind, config.target, scores), gains), "after": Bins.of(honest, gains)}
+    bins = {"before": Bins.of(as_they_stand(scorer.spec, scores), gains), "after": Bins.of(honest, gains)}
     error, middle = config.calibration_error, config.relevant_gain
     is_good = gains >= middle
     found = replace(
@@ -92,9 +92,10 @@ def calibrate(
     return {f"calibration.{name}": value for name, value in metrics.items()}
 
 
-def as_they_stand(kind: str, target: str, scores: np.ndarray) -> np.ndarray:
-    """What scores say of the gain before any fit [rows]: sigmoid of what imitates a logit; a cosine or probability itself, in 0 to 1."""
-    return expit(scores) if kind in folder.LOGIT_KINDS and target == "logit" else np.clip(scores, 0.0, 1.0)
+def as_they_stand(spec: folder.ModelSpec, scores: np.ndarray) -> np.ndarray:
+    """What scores say of the gain before any fit [rows]: sigmoid of what imitates a logit; a cosine or gain itself, in 0 to 1."""
+    whole = spec.temperature * scores
+    return expit(whole) if spec.kind in folder.LOGIT_KINDS and spec.target == "logit" else np.clip(whole, 0.0, 1.0)
 
 
 def _negative(value: float | None) -> float | None:

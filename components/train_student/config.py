@@ -137,6 +137,10 @@ class TrainStudentConfig(StepConfig):
         is_there = self.sub_judgments and storage.exists(self.sub_judgments)
         return {"sub_judgments": storage.listing_digest(self.sub_judgments)} if is_there else {}
 
+    def score_is_logit(self) -> bool:
+        """Whether the sigmoid of a raw score, times the temperature, is a gain; else the score is one over the temperature."""
+        return self.target == "logit" or self.loss == "bce"
+
     def reach(self) -> tuple[int, int]:
         """(steps of the behavior graph, neighbors of each kind) that the student reads."""
         return (self.graph_order, self.num_neighbors) if self.architecture == "graph" and self.graph_order else (0, 0)
@@ -149,6 +153,8 @@ class TrainStudentConfig(StepConfig):
             raise ValueError(f"trained_weight below 1 averages with a start; a {self.architecture}'s head has none worth keeping: set 1")
         if self.loss == "bce" and self.target != "probability":
             raise ValueError("loss 'bce' compares sigmoid(score) with a probability; set target: probability")
+        if self.loss == "bce" and self.temperature != 1:
+            raise ValueError(f"loss 'bce' compares with a probability, which temperature = {self.temperature:g} would scale; set 1")
         if self.architecture == "graph" and self.sub_judgment_weight:
             raise ValueError("a graph student has no heads for sub-judgments; set sub_judgment_weight to 0")
         if self.sub_judgments and not self.sub_judgment_weight:

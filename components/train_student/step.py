@@ -80,6 +80,8 @@ def run(
     order, num_neighbors = config.reach()
     limit = min(config.max_tokens, base.max_tokens)
     spec = folder.ModelSpec(config.architecture, limit, source=base.source, graph_order=order, num_neighbors=num_neighbors)
+    if spec.kind in folder.LOGIT_KINDS:
+        spec = replace(spec, target="logit" if config.score_is_logit() else "probability", temperature=config.temperature)
     near = read_table(neighbors, "neighbors") if neighbors and spec.num_neighbors else None
     texts = model_texts(spec, lessons.pairs, query_table, item_table, near)
     if config.counterfactual_share:

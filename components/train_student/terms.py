@@ -19,6 +19,8 @@ from components.shared.rule_annotator import LINKS, MACROS, NEGATIONS
 from components.shared.text import SHORT_FIELDS
 
 TERM_SHARE, TERM_ITEMS = 0.5, 2  # of the items with the word, in a field or the title, those that have it in the field; at least so many
+MARK_SPEED = 10.0
+"""Marks move by MARK_SPEED x learning rate, because they start from nothing beside words that an encoder knows."""
 
 _TERMS = """
 WITH forms AS (
@@ -79,7 +81,7 @@ class MarkedEmbedding(nn.Module):
 
     def of_kinds(self, kinds: torch.Tensor) -> torch.Tensor:
         # not by indexing, whose gradients add up in another order each time
-        return nn.functional.embedding(kinds, nn.functional.pad(self.marks, (0, 0, 1, 0)))
+        return nn.functional.embedding(kinds, nn.functional.pad(MARK_SPEED * self.marks, (0, 0, 1, 0)))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return self.words(ids) + self.of_kinds(self.kinds[ids])

@@ -5,6 +5,8 @@ import json
 import logging
 import math
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +22,7 @@ from components.score_pairs.step import run
 from components.score_pairs.work import shard_by_query
 from components.shared import cli, shards, storage, tables
 from components.shared.errors import InputError
+from components.shared.models import folder
 from components.shared.models.folder import KINDS
 from components.shared.models.scoring import Scorer
 from components.shared.tracking import NullTracker, SpoolTracker
@@ -78,6 +81,19 @@ def test_a_student_whose_score_is_a_logit_gives_soft_targets_of_two_grades(shop,
     row = rows.filter(pc.equal(rows["pair_id"], "p01")).to_pylist()[0]  # q1, i2
     assert row["score"] == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-6)
     assert row["probabilities"] == pytest.approx([1 - row["score"], row["score"]], abs=1e-6)
+
+
+@pytest.mark.parametrize("imitated", [{"temperature": 2.0}, {"target": "probability", "temperature": 0.5}])
+def test_soft_targets_of_a_student_say_what_its_score_imitates(shop, model_folders, tmp_path, imitated):
+    model = str(shutil.copytree(model_folders["cross_encoder"], tmp_path / "model"))
+    folder.write_spec(model, replace(folder.read_spec(Path(model)), **imitated))
+    run(TARGETS, pairs=shop.pairs, queries=shop.queries, items=shop.items, model=model, scores=str(tmp_path / "out"), tracker=TRACKER)
+    rows = tables.read_table(str(tmp_path / "out"), "soft_targets")
+    score = float(Scorer(model).scores(["red shoes"], ["blue kettle"])[0])
+    row = rows.filter(pc.equal(rows["pair_id"], "p01")).to_pylist()[0]
+    gain = min(max(0.5 * score, 0.0), 1.0) if "target" in imitated else 1 / (1 + math.exp(-2.0 * score))
+    assert row["score"] == pytest.approx(gain, abs=1e-6)
+    assert row["probabilities"] == pytest.approx([1 - gain, gain], abs=1e-6)
 
 
 def test_neighbors_reach_the_teacher(shop, model_folders, tmp_path):

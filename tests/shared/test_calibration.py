@@ -78,6 +78,17 @@ def test_one_map_for_all_segments_is_worse():
     assert errors[0] < errors[1]
 
 
+def test_without_a_segments_own_map_an_item_is_hidden_only_where_every_map_hides_it():
+    maps = {name: {"scores": [0.0, 10.0], "gains": [0.0, top]} for name, top in ((EVERYWHERE, 0.5), ("head", 0.2), ("tail", 1.0))}
+    found = Calibration(maps, hide_below=0.15, sure_above=0.15)
+    # a score of 2 has the gain .1 by the map of all, .04 by the head's and .2 by the tail's; 1 has at most .1, 9 at least .18
+    scores, segments = np.array([2.0, 2.0, 2.0, 1.0, 9.0, 2.0]), np.array(["head", "tail", EVERYWHERE, EVERYWHERE, EVERYWHERE, "Tail"])
+    told = found.safe_verdicts(scores, segments)
+    assert told["hidden"].tolist() == [True, False, False, True, False, False]
+    assert told["sure"].tolist() == [False, True, False, False, True, False]
+    assert told["uncertain"].tolist() == [False, False, True, False, False, True]
+
+
 def test_a_bound_by_hand():
     # 4 queries of 2, 1, 1, 1 items; error .6 allows .6 * 5 - 1 = 2 in sum of shares: .5 (at .1) + 1 (.2) = 1.5; with .3 it is 2.5
     values, queries = np.array([0.1, 0.9, 0.2, 0.3, 0.4]), np.array([0, 0, 1, 2, 3])

@@ -4,10 +4,11 @@ import pytest
 import torch
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import losses as others
+from sentence_transformers.sentence_transformer import losses as of_towers
 from transformers import BertConfig, BertForSequenceClassification
 
 from components.prepare_encoder.vocabulary import learn_tokenizer
-from components.shared.losses import bce, listnet, margin_mse, pointwise_mse, ranknet
+from components.shared.losses import bce, kl_listwise, listnet, margin_mse, pointwise_mse, ranknet
 
 QUERIES = ["red shoes", "garden lamp"]
 ITEMS = [["blue shoes", "red lamp", "red shoes for garden"], ["lamp", "garden lamp", "small chair"]]
@@ -56,6 +57,16 @@ def test_pointwise(network, ours, name, loss):
 def test_listnet(network, ours):
     theirs = others.ListNetLoss(network)([QUERIES, ITEMS], [torch.tensor(one) for one in TARGETS])
     assert listnet(*ours).item() == pytest.approx(theirs.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+def test_kl_over_the_list_with_a_temperature(ours, temperature):
+    """Theirs is of a bi-encoder's products; vectors of one number make these any scores."""
+    scores, targets, groups, number = ours
+    theirs = of_towers.DistillKLDivLoss(None, student_temperature=1.0, teacher_temperature=temperature)
+    columns = [torch.ones(2, 1), *scores.reshape(2, 3).T[:, :, None]]
+    found = kl_listwise(scores, targets / temperature, groups, number).item()
+    assert found == pytest.approx(theirs.compute_loss_from_embeddings(columns, torch.tensor(TARGETS)).item(), rel=1e-5)
 
 
 def test_margin_mse_of_every_two_items(network, ours):

@@ -72,6 +72,9 @@ def test_the_parts_of_the_loss_add_up_and_passes_do_not_matter(toy: Toy):
         found = adversarial_loss(config, student_of(toy, batch_tokens), rows, loss)
         assert found.item() == pytest.approx(expected.item(), rel=1e-4)
     assert adversarial_loss(TrainStudentConfig(), student, rows, loss).item() == pytest.approx(loss(clean).item())
+    # a score that bce trains is a logit too
+    config = config.model_copy(update={"loss": "bce", "target": "probability"})
+    assert adversarial_loss(config, student_of(toy), rows, loss).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_a_step_down_the_contrast_makes_answers_steadier(toy: Toy):

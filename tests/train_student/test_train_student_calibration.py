@@ -10,7 +10,7 @@ from conftest import Toy
 from components.shared import tables
 from components.shared.calibration import Bins, Calibration
 from components.shared.errors import InputError
-from components.shared.models.folder import read_spec
+from components.shared.models.folder import ModelSpec, read_spec
 from components.shared.models.inputs import model_texts
 from components.shared.models.scoring import Scorer
 from components.shared.tracking import NullTracker
@@ -62,7 +62,7 @@ def test_the_folder_holds_the_map_and_no_order_changes(toy: Toy, trained):
     gains = found.gains(scores, np.array(["tail"] * len(scores)))
     assert (np.argsort(gains, kind="stable") == np.argsort(scores, kind="stable")).all()
     judged = tables.read_table(str(place / "judgments"), "judgments")["gain"].to_numpy()  # of the pairs, in their order
-    assert Bins.of(gains, judged).error() < Bins.of(as_they_stand("bi_encoder", "logit", scores), judged).error() / 2
+    assert Bins.of(gains, judged).error() < Bins.of(as_they_stand(scorer.spec, scores), judged).error() / 2
     assert found.hide_below is not None
     assert (gains[judged == 1.0] < found.hide_below).mean() < 0.15  # an expectation of 0.1, on other queries
     assert b"after" in (place / "model-calibration.svg").read_bytes()
@@ -92,5 +92,7 @@ def test_calibration_without_judgments_is_refused(toy: Toy, tmp_path: Path):
 
 def test_what_scores_say_before_any_fit():
     scores = np.array([0.0, -0.5, 2.0])
-    np.testing.assert_allclose(as_they_stand("cross_encoder", "logit", scores), [0.5, 0.37754067, 0.88079708])
-    np.testing.assert_allclose(as_they_stand("bi_encoder", "logit", scores), [0.0, 0.0, 1.0])
+    np.testing.assert_allclose(as_they_stand(ModelSpec("cross_encoder", 8), scores), [0.5, 0.37754067, 0.88079708])
+    np.testing.assert_allclose(as_they_stand(ModelSpec("cross_encoder", 8, temperature=4.0), scores), [0.5, 0.11920292, 0.99966465])
+    np.testing.assert_allclose(as_they_stand(ModelSpec("graph", 8, target="probability", temperature=0.25), scores), [0.0, 0.0, 0.5])
+    np.testing.assert_allclose(as_they_stand(ModelSpec("bi_encoder", 8), scores), [0.0, 0.0, 1.0])

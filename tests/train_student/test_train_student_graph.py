@@ -22,6 +22,7 @@ from components.shared.tables import read_table
 from components.shared.tracking import NullTracker
 from components.train_student.config import TrainStudentConfig
 from components.train_student.step import run
+from components.train_student.students import GraphStudent, save_student
 
 UNIT = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
 
@@ -166,15 +167,15 @@ def test_a_pair_scores_the_same_alone_and_in_any_batch(graph: Graph, student: st
     assert together.std() > 0.1
 
 
-def test_the_folder_scores_as_the_student_did(graph: Graph, student: str):
-    """The head travels with the folder: with its weights taken back to the start, scores change."""
-    left, right = (side[:40] for side in texts_of(student, graph))
-    scores = Scorer(student).scores(left, right)
-    scorer = Scorer(student)
-    assert scorer.graph is not None
+def test_the_folder_scores_as_the_student_did(graph: Graph, student: str, tmp_path: Path):
+    texts = tuple(side[:40] for side in texts_of(student, graph))
+    spec, place = folder.read_spec(Path(student)), Path(student)
+    made = GraphStudent(folder.load_model(place, spec), folder.load_tokenizer(place), texts, spec=spec, batch_tokens=512, scale=1.0)
     with torch.no_grad():
-        scorer.graph.head.weights.zero_()
-    assert np.abs(scorer.scores(left, right) - scores).max() > 1e-3
+        made.head.weights.normal_(generator=torch.Generator().manual_seed(2))
+    again = str(tmp_path / "again")
+    save_student(again, made, folder.load_tokenizer(place), spec)
+    np.testing.assert_allclose(Scorer(again).scores(*texts), made.predict(np.arange(40))[:, 0], atol=1e-5)
 
 
 def test_without_neighbors_or_its_head_a_graph_student_is_refused(graph: Graph, student: str, tmp_path: Path):

@@ -149,6 +149,10 @@ def test_too_little_left_says_what_was_left_out() -> None:
 def test_bce_needs_probabilities() -> None:
     with pytest.raises(InputError, match="target: probability"):
         TrainStudentConfig.from_mapping({"loss": "bce"}, section="cross_encoder")
+    given = {"loss": "bce", "target": "probability"}
+    assert TrainStudentConfig.from_mapping(given, section="cross_encoder").score_is_logit()
+    with pytest.raises(InputError, match=r"temperature = 0\.5 would scale; set 1"):
+        TrainStudentConfig.from_mapping({**given, "temperature": 0.5}, section="cross_encoder")
 
 
 def test_the_section_decides_the_architecture() -> None:

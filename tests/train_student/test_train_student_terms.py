@@ -22,7 +22,7 @@ from components.shared.report import Report
 from components.shared.tracking import NullTracker
 from components.train_student.config import TrainStudentConfig
 from components.train_student.step import run
-from components.train_student.students import BiEncoder
+from components.train_student.students import BiEncoder, save_student
 from components.train_student.terms import MarkedEmbedding, catalogue_terms, fold_marks, mark_terms, token_kinds
 
 BRANDS, COLORS = WORDS[:4], WORDS[4:8]
@@ -103,6 +103,18 @@ def test_a_marked_network_scores_the_same_until_it_learns_and_the_same_when_mark
     assert network.state_dict().keys() == plain.state_dict().keys()
 
 
+def test_the_folder_scores_as_the_marked_student_did(toy: Toy, tmp_path: Path) -> None:
+    tokenizer, network = marked_network(toy)
+    torch.nn.init.normal_(network.get_input_embeddings().marks, std=0.05, generator=torch.Generator().manual_seed(1))
+    texts = (["w0 w9", "w5 w1"], ["w3 w10 w4", "w12 w2"])
+    student = BiEncoder(network, tokenizer, texts, max_tokens=24, batch_tokens=99, scale=1.0).eval()
+    scores = student.predict(np.arange(2))[:, 0]
+    fold_marks(network)
+    save_student(str(tmp_path / "m"), student, tokenizer, ModelSpec("bi_encoder", 24))
+    np.testing.assert_allclose(Scorer(str(tmp_path / "m")).scores(*texts), scores, atol=1e-5)
+    assert np.abs(Scorer(toy.encoder).scores(*texts) - scores).max() > 1e-3
+
+
 def test_what_is_learnt_of_one_brand_reaches_the_others(toy: Toy) -> None:
     tokenizer, network = marked_network(toy)
     student = BiEncoder(network, tokenizer, (["w0 w9"], ["w0 w10"]), max_tokens=24, batch_tokens=99, scale=1.0)
@@ -133,7 +145,7 @@ def train(toy: Toy, model: Path, **settings: Any) -> Report:
 
 
 @pytest.mark.parametrize("architecture", ["bi_encoder", "cross_encoder"])
-def test_the_folder_of_a_marked_student_is_an_ordinary_one_with_its_scores(toy: Toy, tmp_path: Path, architecture: str) -> None:
+def test_the_folder_of_a_marked_student_is_an_ordinary_one(toy: Toy, tmp_path: Path, architecture: str) -> None:
     reports = {on: train(toy, tmp_path / str(on), architecture=architecture, mark_terms=on) for on in (False, True)}
     assert reports[True].metrics["marked_tokens"] == len(BRANDS) + len(COLORS)
     assert "marked_tokens" not in reports[False].metrics

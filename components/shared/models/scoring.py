@@ -62,12 +62,16 @@ class PairScorer(ABC):
         ...
 
     def probabilities(self, left: Sequence[str], right: Sequence[str]) -> np.ndarray:
-        """Teacher: probability of each grade [rows, grades], float32. A student whose score is a logit has two, of gain 0 and 1.
+        """Teacher: probability of each grade [rows, grades], float32. A student has two, of gain 0 and 1, by what its score imitates.
 
         A student distils again through the second: score_pairs takes one for a teacher (BERM, arXiv 2210.01701, calls the result BERM-O).
         """
         logits = torch.from_numpy(self.logits(left, right))
         if self.spec.kind != "teacher":
+            logits = self.spec.temperature * logits
+            if self.spec.target == "probability":
+                gains = logits.clamp(0.0, 1.0)
+                return torch.cat([1.0 - gains, gains], dim=-1).numpy()
             logits = torch.cat([torch.zeros_like(logits), logits], dim=-1)
         return torch.softmax(logits, dim=-1).numpy()
 

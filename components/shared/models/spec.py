@@ -15,7 +15,7 @@ from components.shared.text import STAGES, TEXT_VERSION, Stage
 SPEC = "relevance.json"
 KINDS = ("encoder", "teacher", "cross_encoder", "bi_encoder", "graph")
 JOINT_KINDS = ("teacher", "cross_encoder")
-LOGIT_KINDS = ("cross_encoder", "graph")  # students whose score is a logit, so that another can learn from them
+LOGIT_KINDS = ("cross_encoder", "graph")  # students whose score is a gain or its logit, so that another can learn from them
 
 
 class OutdatedModelError(InputError):
@@ -33,7 +33,8 @@ class ModelSpec:
     tasks of `text.TASKS` that it was taught, it scores by the first, with at most `step_tokens` tokens before the grade. A teacher with a
     `grader` has no weights here, it is asked over HTTP (`score_pairs/endpoint_engine.py`). A student whose scores were calibrated has the
     map from them to gains in `calibration` (`shared/calibration.py`). A student of kind graph reads `num_neighbors` texts of each list
-    up to `graph_order` steps away (`graph.py`).
+    up to `graph_order` steps away (`graph.py`). The score of one of LOGIT_KINDS,
+    times `temperature`, imitates the `target`: a gain (`probability`) or its logit.
     """
 
     kind: str
@@ -53,6 +54,8 @@ class ModelSpec:
     stage_weights: list[float] = field(default_factory=list)
     stage_offsets: list[float] = field(default_factory=list)
     calibration: dict[str, Any] = field(default_factory=dict)
+    target: str = "logit"
+    temperature: float = 1.0
 
     def prompts(self) -> list[Stage]:
         """What each prompt of a teacher shows."""

@@ -53,7 +53,7 @@ def open_runtime(
     tokenizer = _tokenizer(path, spec.max_tokens)
     file, reader, found = _exported(path, precision, runtime)
     config = storage.read_json(str(path / "config.json"))
-    session = RUNTIMES[reader](file, int(config.get("pad_token_id") or 0), num_threads=num_threads)
+    session = RUNTIMES[reader](file, int(config.get("pad_token_id") or 0), num_threads=num_threads, max_tokens=spec.max_tokens)
     given: dict[str, Any] = {"engine": f"{session.name}, {found}", "batch_tokens": batch_tokens}
     digest = storage.content_digest(str(path))
     if spec.reads_jointly():

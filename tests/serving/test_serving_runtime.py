@@ -13,7 +13,7 @@ from components.serving.runtime import model_items, model_query, open_runtime
 from components.shared.errors import InputError
 from components.shared.models import sessions
 from components.shared.models.scoring import Scorer
-from components.shared.models.sessions import OnnxSession, OpenvinoSession
+from components.shared.models.sessions import RUNTIMES, OnnxSession, OpenvinoSession
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
@@ -43,13 +43,6 @@ def test_scores_do_not_depend_on_the_batch(students, runtimes):
     np.testing.assert_allclose(runtime.scores(QUERIES, TITLES), alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["cross_encoder", "bi_encoder"])
-def test_special_tokens_in_a_title_are_letters_as_for_the_model(students, runtimes, kind):
-    texts = QUERIES[:1], ["blue [SEP] red shoes [PAD]"]
-    found = runtimes[kind].scores(*texts)
-    np.testing.assert_allclose(found, Scorer(students[kind]).scores(*texts), atol=1e-5)
-
-
 def test_texts_are_cut_where_training_cuts_them(students, runtimes):
     long = "red running shoes " * 60  # 64 tokens are read
     np.testing.assert_allclose(
@@ -57,13 +50,23 @@ def test_texts_are_cut_where_training_cuts_them(students, runtimes):
     )
 
 
-def test_special_tokens_in_a_text_are_letters(students, runtimes):
-    hostile = ["red [SEP] red shoes", "red shoes [PAD][CLS]", "red shoes"]
-    scores = runtimes["cross_encoder"].scores(["red shoes"] * 3, hostile)
-    np.testing.assert_allclose(scores, Scorer(students["cross_encoder"]).scores(["red shoes"] * 3, hostile), atol=1e-5)
-    ids = [row.ids for row in runtimes["cross_encoder"].tokenizer.encode_batch([("red", one) for one in hostile])]
-    separator = ids[2][-1]
-    assert [row.count(separator) for row in ids] == [2, 2, 2]
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_no_row_is_wider_than_the_model_reads(exported, tmp_path, monkeypatch, name):
+    place = str(copied(exported["cross_encoder"], tmp_path, max_tokens=20))  # no multiple of what OpenVINO rounds lengths up to
+    widths, inner = [], RUNTIMES[name]._run
+    monkeypatch.setattr(RUNTIMES[name], "_run", lambda self, feed: widths.append(feed["input_ids"].shape[1]) or inner(self, feed))
+    served = open_runtime(place, precision="fp32", runtime=name)
+    texts = ["red shoes"] * 3, ["red " * number + "shoes" for number in (1, 13, 40)]
+    np.testing.assert_allclose(served.scores(*texts), Scorer(place).scores(*texts), atol=1e-4)
+    assert max(widths) == 20
+
+
+@pytest.mark.parametrize("kind", ["cross_encoder", "bi_encoder"])
+def test_special_tokens_in_a_text_are_letters_as_for_the_model(students, runtimes, kind):
+    texts = ["red shoes"] * 3, ["blue [SEP] red shoes [PAD]", "red shoes [PAD][CLS]", "red shoes"]
+    np.testing.assert_allclose(runtimes[kind].scores(*texts), Scorer(students[kind]).scores(*texts), atol=1e-5)
+    ids = [row.ids for row in runtimes[kind].tokenizer.encode_batch(texts[1])]
+    assert [row.count(ids[2][-1]) for row in ids] == [1, 1, 1]
 
 
 def test_a_bi_encoder_reads_a_text_once_as_long_as_it_is_kept(runtimes, monkeypatch):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from components.shared.models.sessions import LENGTHS, OnnxSession, OpenvinoSession, Session
@@ -22,14 +22,16 @@ class Counting(OpenvinoSession):
 
 
 @settings(max_examples=60, deadline=None)
-@given(LISTS, st.integers(1, 4096))
-def test_openvino_sees_few_shapes_and_every_row_once(lengths, batch_tokens):
-    session = Counting(None, 0)
+@given(LISTS, st.integers(1, 4096), st.sampled_from([None, 300, 512]))
+@example([297, 8], 4096, 300)
+def test_openvino_sees_few_shapes_and_every_row_once(lengths, batch_tokens, max_tokens):
+    session = Counting(None, 0, max_tokens=max_tokens)
     out = session.read({"input_ids": [[1] * length for length in lengths]}, batch_tokens)
     assert out[:, 0].tolist() == lengths
     for rows, width in session.shapes:
         assert rows & (rows - 1) == 0  # 1, 2, 4 ...
-        assert width % LENGTHS == 0
+        assert width % LENGTHS == 0 or width == max_tokens
+        assert width <= (max_tokens or width)
         assert rows == 1 or rows * width <= batch_tokens
     assert sum(rows for rows, _ in session.shapes) == len(lengths)
 
@@ -45,6 +47,8 @@ def test_shapes_of_many_requests_stay_few():
 @settings(max_examples=30, deadline=None)
 @given(lengths=LISTS, batch_tokens=st.integers(1, 4096))
 def test_batches_hold_every_row_once_and_none_is_cut(kind: type[Session], lengths, batch_tokens):
-    batches = list(kind._batches(object.__new__(kind), np.array(lengths), batch_tokens))
+    session = object.__new__(kind)
+    session.max_tokens = None
+    batches = list(session._batches(np.array(lengths), batch_tokens))
     assert sorted(np.concatenate([rows for rows, _ in batches]).tolist()) == list(range(len(lengths)))
     assert all(np.array(lengths)[rows].max() <= width for rows, width in batches)

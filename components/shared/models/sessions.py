@@ -25,6 +25,7 @@ class Session(ABC):
         file: with free numbers of rows and tokens, and one output.
         pad_token: id that fills short rows up.
         num_threads: of one call; 0 takes all cores.
+        max_tokens: that a row has at most; the network need not read a longer one. None: it reads any.
 
     Attributes:
         name: of the runtime, with its version; inputs: their names; width: of the output.
@@ -37,8 +38,8 @@ class Session(ABC):
     inputs: list[str]
     width: int
 
-    def __init__(self, file: Path, pad_token: int, *, num_threads: int = 0) -> None:
-        self.pad_token = pad_token
+    def __init__(self, file: Path, pad_token: int, *, num_threads: int = 0, max_tokens: int | None = None) -> None:
+        self.pad_token, self.max_tokens = pad_token, max_tokens
         self._open(file, num_threads or num_cores())
 
     @abstractmethod
@@ -96,7 +97,7 @@ class OpenvinoSession(Session):
     """By OpenVINO, which reads its own files and those of ONNX.
 
     It makes kernels for each new shape, which takes as long as the batch itself, and keeps megabytes of each. So there are few: batches of
-    1, 2, 4 ... rows, lengths in steps of LENGTHS.
+    1, 2, 4 ... rows, lengths in steps of LENGTHS, and `max_tokens`, where the network's table of positions may end.
     """
 
     def _open(self, file: Path, num_threads: int) -> None:
@@ -122,6 +123,8 @@ class OpenvinoSession(Session):
 
     def _batches(self, lengths: np.ndarray, batch_tokens: int) -> Iterator[tuple[np.ndarray, int]]:
         order, widths, at = np.argsort(-lengths, kind="stable"), -(-lengths // LENGTHS) * LENGTHS, 0
+        if self.max_tokens is not None:
+            widths = np.minimum(widths, self.max_tokens)
         while at < len(order):
             width = int(widths[order[at]])
             most = min(max(1, batch_tokens // width), len(order) - at)

@@ -21,7 +21,7 @@ from safetensors.torch import save as save_tensors
 from components.shared import storage
 from components.shared.errors import InputError
 from components.shared.models.arithmetic import resolve_precision
-from components.shared.models.batches import token_batches
+from components.shared.models.batches import similar_batches, token_batches
 from components.shared.models.tokens import encode_rows
 from components.shared.tracking import NullTracker, Tracker
 
@@ -52,6 +52,10 @@ class Encoded:
         piece = {name: [column[row] for row in chosen] for name, column in self.columns.items()}
         return self.tokenizer.pad(piece, return_tensors="pt").to(device)
 
+    def passes(self, rows: np.ndarray) -> list[np.ndarray]:
+        """`rows` in parts of similar length."""
+        return [rows[part] for part in similar_batches(self.lengths[rows])]
+
 
 @dataclass(frozen=True)
 class EncodedApart:
@@ -78,11 +82,17 @@ class EncodedApart:
         texts, place = np.unique(np.concatenate([self.left[rows], self.right[rows]]), return_inverse=True)
         return texts, place[: len(rows)], place[len(rows) :]
 
+    def passes(self, rows: np.ndarray) -> list[np.ndarray]:
+        """The distinct texts that `rows` need, as rows of `tokens`, in parts of similar length."""
+        return self.tokens.passes(self.distinct(rows)[0])
+
     def batch(self, rows: np.ndarray, device: torch.device | str = "cpu") -> dict[str, Any]:
-        """What a model that reads separately takes: the distinct texts' tensors, `left` and `right` places [rows]."""
-        texts, left, right = self.distinct(np.asarray(rows))
-        places = {"left": torch.from_numpy(left).to(device), "right": torch.from_numpy(right).to(device)}
-        return {**self.tokens.batch(texts.tolist(), device), **places}
+        """What a model that reads separately takes: `texts`, tensors of each pass, and `left` and `right` places among them [rows]."""
+        _, left, right = self.distinct(rows)
+        parts = self.passes(rows)
+        place = torch.from_numpy(np.argsort(np.concatenate(parts)))  # distinct texts are sorted by number
+        texts = [self.tokens.batch(part.tolist(), device) for part in parts]
+        return {"texts": texts, "left": place[left].to(device), "right": place[right].to(device)}
 
 
 def shuffled_batches(lengths: np.ndarray, rng: np.random.Generator, *, batch_size: int = 0, batch_tokens: int = 0) -> list[np.ndarray]:
@@ -176,7 +186,8 @@ def decay_groups(named: dict[str, torch.nn.Parameter], weight_decay: float) -> l
 
 @dataclass
 class Curve:
-    """What a fit did: loss of every step, pairs and tokens shown and seconds spent (over all its lives)."""
+    """What a fit did: loss of every step, pairs and tokens shown and seconds spent (over all its lives); `padding_share` of computed
+    positions, where who fits knows it."""
 
     losses: list[float] = field(default_factory=list)
     num_pairs: int = 0
@@ -184,6 +195,7 @@ class Curve:
     seconds: float = 0.0
     epoch: int = 0
     position: int = 0
+    padding_share: float | None = None
 
     def pairs_per_second(self) -> float:
         return self.num_pairs / max(self.seconds, 1e-9)
@@ -192,12 +204,13 @@ class Curve:
         return self.num_tokens / max(self.seconds, 1e-9)
 
     def metrics(self, window: int = 20) -> dict[str, float]:
-        """Final loss (mean of the last `window` steps), steps, pairs, tokens where they were counted, seconds, and both per second."""
+        """Final loss (mean of the last `window` steps), steps, pairs, seconds, pairs per second; tokens and padding where known."""
         last = float(np.mean(self.losses[-window:])) if self.losses else 0.0
         found = {"loss.last": last, "num_steps": len(self.losses), "num_pairs": self.num_pairs, "training_seconds": self.seconds,
                  "pairs_per_second": self.pairs_per_second()}  # fmt: skip
         tokens = {"num_tokens": self.num_tokens, "tokens_per_second": self.tokens_per_second()}
-        return found | (tokens if self.num_tokens else {})
+        padding = {} if self.padding_share is None else {"padding_share": self.padding_share}
+        return found | (tokens if self.num_tokens else {}) | padding
 
 
 class Checkpoints:

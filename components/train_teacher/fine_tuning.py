@@ -10,6 +10,7 @@ import torch
 from components.shared.errors import InputError
 from components.shared.models import folder
 from components.shared.models.arithmetic import pick_device
+from components.shared.models.batches import padding_share
 from components.shared.tracking import Tracker
 from components.shared.training import Checkpoints, Curve, fit
 from components.train_teacher.config import TrainTeacherConfig
@@ -48,9 +49,14 @@ def fine_tune(
     trained, stepper = world.wrap(network) if world.wrap else (network, None)
     objective = objective_of(examples, spec, config, device)
 
+    query = examples.query if isinstance(examples, Examples) and config.compares_items() else None
+
+    def share_of(batch: np.ndarray) -> tuple[np.ndarray, int]:
+        return world.share_of(batch, None if query is None else query[examples.pairs_of(batch)])
+
     def loss_of(called: torch.nn.Module, batch: np.ndarray) -> torch.Tensor:
-        mine, weight = world.share_of(batch)
-        return objective(called, mine) * weight
+        mine, weight = share_of(batch)
+        return objective(called, mine, batch) * weight
 
     epoch_ends = np.cumsum([len(examples.batches(epoch, config)) for epoch in range(config.num_epochs)]).tolist()
     # grades are best fitted to pairs that training has not pulled apart
@@ -77,6 +83,8 @@ def fine_tune(
         checkpoints=Checkpoints(model + "-checkpoints", identity_of(sources, config), writes=world.rank == 0),
         checkpoint_steps=config.checkpoint_steps, stepper=stepper,
     )  # fmt: skip
+    parts = [part for batch in examples.batches(0, config) for part in objective.passes(share_of(batch)[0])]
+    curve.padding_share = padding_share(objective.lengths, parts)
     weights = stepper.tensors() if stepper else None
     if world.rank == 0:
         if held_out and isinstance(network, SeparateReader):

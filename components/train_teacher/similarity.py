@@ -24,14 +24,14 @@ SLOPE_SPREAD = 100.0
 
 
 class SeparateReader(torch.nn.Module):
-    """`logits` [rows, 1]: scaled cosine of each row's two texts, every distinct text read once."""
+    """`logits` [rows, 1]: scaled cosine of each row's two texts, every distinct text read once, in one of the parts `texts`."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, left: torch.Tensor, right: torch.Tensor, **texts: torch.Tensor) -> SimpleNamespace:
-        vectors = mean_pool(self.network(**texts).last_hidden_state.float(), texts["attention_mask"])
+    def forward(self, left: torch.Tensor, right: torch.Tensor, texts: list[dict[str, torch.Tensor]]) -> SimpleNamespace:
+        vectors = torch.cat([mean_pool(self.network(**one).last_hidden_state.float(), one["attention_mask"]) for one in texts])
         return SimpleNamespace(logits=MARGIN_SCALE * (vectors[left] * vectors[right]).sum(-1, keepdim=True))
 
 

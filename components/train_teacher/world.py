@@ -32,10 +32,12 @@ class World:
     gather: Callable[[Any], list[Any]] = lambda one: [one]
     fetch: Callable[[str], Path] = folder.fetch
 
-    def share_of(self, batch: np.ndarray) -> tuple[np.ndarray, float]:
-        """This process's part of a batch of rows, and the weight that makes the mean over processes the mean over the batch."""
-        mine = batch[self.rank :: self.size]
-        return mine if len(mine) else batch[:1], len(mine) * self.size / len(batch)
+    def share_of(self, batch: np.ndarray, group: np.ndarray | None = None) -> tuple[np.ndarray, int]:
+        """This process's part of a batch of rows, whole groups of it where `group` [rows] numbers them, and the weight of what the part
+        adds to the batch's mean: the mean over processes is then the batch's. A process that gets nothing reads a row in vain."""
+        place = np.arange(len(batch)) if group is None else np.unique(group, return_inverse=True)[1]
+        mine = batch[place % self.size == self.rank]
+        return (mine, self.size) if len(mine) else (batch[:1], 0)
 
     def turns(self, batches: list[np.ndarray]) -> list[np.ndarray]:
         """This process's batches; all processes have equally many, because weights that are shared out are gathered by all at once."""

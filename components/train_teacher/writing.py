@@ -160,8 +160,13 @@ class WritingObjective:
         self.examples, self.device = examples, device
         self.targets = torch.from_numpy(examples.examples.targets).float().to(device)
         self.grade_ids = torch.tensor(examples.encoded.wording.grade.grades, device=device)
+        self.lengths = examples.encoded.lengths
 
-    def __call__(self, model: torch.nn.Module, numbers: np.ndarray) -> torch.Tensor:
+    def passes(self, numbers: np.ndarray) -> list[np.ndarray]:
+        return [numbers]
+
+    def __call__(self, model: torch.nn.Module, numbers: np.ndarray, batch: np.ndarray | None = None) -> torch.Tensor:
+        """Args: batch: what `numbers` are a part of; the loss is what they add to its mean."""
         given, mask = self.examples.encoded.batch(numbers, self.device)
         logits = model(**given).logits[:, :-1].float()  # what follows the grade is nobody's concern
         written = given["input_ids"][:, -mask.shape[1] - 1 : -1]
@@ -170,7 +175,8 @@ class WritingObjective:
         wanted = self.targets[torch.from_numpy(pairs).to(self.device)]
         of_grade = -(wanted * torch.log_softmax(logits[:, -1], -1)[:, self.grade_ids]).sum(-1)
         weights = torch.from_numpy(self.examples.examples.weights[pairs]).float().to(self.device)
-        return (((of_tokens * mask).sum(1) / mask.sum(1) + of_grade) * weights).mean()
+        loss = (((of_tokens * mask).sum(1) / mask.sum(1) + of_grade) * weights).mean()
+        return loss * (len(numbers) / len(numbers if batch is None else batch))
 
 
 @dataclass(frozen=True)

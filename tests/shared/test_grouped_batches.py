@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.shared.models.batches import grouped_batches
+from components.shared.models.batches import SIMILAR, grouped_batches, padding_share, similar_batches
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=25), st.integers(1, 5), st.integers(2, 9), st.integers(0, 3))
@@ -36,3 +36,28 @@ def test_epoch_and_seed_decide_the_order() -> None:
     assert order(0, 1) == order(0, 1)
     assert order(0, 1) != order(1, 1)
     assert order(0, 1) != order(0, 2)
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=60))
+def test_no_row_of_a_similar_batch_is_much_shorter_than_its_longest(lengths: list[int]) -> None:
+    array = np.asarray(lengths, np.int64)
+    batches = similar_batches(array)
+    assert sorted(row for batch in batches for row in batch.tolist()) == list(range(len(array)))
+    for batch, following in zip(batches, [*batches[1:], None], strict=True):
+        assert array[batch].min() >= SIMILAR * array[batch].max()
+        assert following is None or array[following].max() < SIMILAR * array[batch].max()  # as few as can be
+
+
+def test_similar_batches_of_a_queries_items_pad_little() -> None:
+    # median 150 tokens, spread .4, at most 512: a queries' items of the benchmark `train_teacher`
+    query, rng = np.repeat(np.arange(500), 16), np.random.default_rng(0)
+    lengths = np.clip(rng.lognormal(np.log(150), 0.4, len(query)).astype(int), 8, 512)
+    for queries_per_batch in (2, 13):
+        whole = grouped_batches(query, np.arange(len(query)), 0, queries_per_batch=queries_per_batch, items_per_query=8, seed=7)
+        assert padding_share(lengths, whole) > 0.4
+        assert padding_share(lengths, [rows[part] for rows in whole for part in similar_batches(lengths[rows])]) < 0.1
+
+
+def test_padding_is_counted_of_the_rows_that_are_read() -> None:
+    # rows of 2 and 4 in one batch: 8 positions for 6 tokens; the row of 9 is not read
+    assert padding_share(np.array([2, 4, 9]), [np.array([0, 1])]) == 0.25

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from components.shared.errors import InputError
 from components.shared.models import folder
+from components.shared.models.batches import padding_share
 from components.shared.tables import read_table, write_table
+from components.shared.training import Encoded
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Examples, Sources, Tables, held_out_queries, identity_of, read_tables
 from components.train_teacher.fine_tuning import teacher_spec
@@ -139,14 +141,13 @@ def test_votes_on_another_scale_are_refused(shop: dict[str, str], tmp_path: Path
 
 
 class Answers(torch.nn.Module):
-    """Answers logits that were given, row by row."""
+    """Answers logits that were given, row by row; it has to be asked about all rows at once."""
 
     def __init__(self, logits: list[list[float]]) -> None:
         super().__init__()
         self.answer = torch.tensor(logits)
 
-    def forward(self, input_ids: torch.Tensor, **_: torch.Tensor) -> Any:
-        del input_ids
+    def forward(self, **_: torch.Tensor) -> Any:
         return type("Output", (), {"logits": self.answer})
 
 
@@ -156,15 +157,17 @@ def test_the_ranking_loss_is_added_by_its_weight(examples: Examples) -> None:
     batch = np.arange(3)
 
     def loss(weight: float) -> float:
-        config = CONFIG.model_copy(update={"ranking_weight": weight})
+        config = CONFIG.model_copy(update={"ranking_weight": weight, "zero_stage": 3})
         return float(Objective(examples, [0.0, 0.5, 1.0], config, torch.device("cpu"))(Answers(logits), batch))
 
     # t = 1/2, 5/8, 3/8, so logits 0, ln(5/3), -ln(5/3); -log sigmoid of the three differences: ln(1 + 5/3), ln(1 + 3/5), ln(1 + 9/25)
     assert loss(3.0) - loss(0.0) == pytest.approx(3.0 * (np.log(8 / 3) + np.log(8 / 5) + np.log(34 / 25)) / 3, abs=1e-5)
 
 
-def test_a_teacher_that_reads_separately_learns_by_the_order_alone(examples: Examples) -> None:
-    objective = Objective(examples, [0.0, 0.5, 1.0], CONFIG.model_copy(update={"reading": "separate"}), torch.device("cpu"))
+def test_a_teacher_that_reads_separately_learns_by_the_order_alone(shop: dict[str, str], tables: Tables) -> None:
+    path, config = folder.fetch(shop["encoder"]), CONFIG.model_copy(update={"reading": "separate"})
+    apart = Examples.of(tables, teacher_spec(path, config, tables.card.gains()), folder.load_tokenizer(path), config)
+    objective = Objective(apart, [0.0, 0.5, 1.0], config, torch.device("cpu"))
     # grades 2, 1, 0 with scores 1, 2, 0: differences -1, 1 and 2 of the better to the worse
     loss = float(objective(Answers([[1.0], [2.0], [0.0]]), np.arange(3)))
     assert loss == pytest.approx((np.log(1 + np.e) + np.log(1 + np.exp(-1)) + np.log(1 + np.exp(-2))) / 3, abs=1e-6)
@@ -185,13 +188,72 @@ def test_batches_of_a_query_show_all_its_items_alike(examples: Examples, setting
     assert 0 < (rows >= 108).mean() < 1
 
 
+class Linear(torch.nn.Module):
+    """Answers differ from row to row by their ids; padding changes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = torch.nn.Embedding(200, 3)
+        self.read: list[tuple[int, int]] = []
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: torch.Tensor) -> Any:
+        self.read.append(tuple(input_ids.shape))
+        return type("Output", (), {"logits": (self.embedding(input_ids) * attention_mask[..., None]).sum(1)})
+
+
+def loss_and_gradient(objective: Objective, batch: np.ndarray, size: int, group: np.ndarray | None = None) -> tuple[float, torch.Tensor]:
+    """Means over `size` processes."""
+    model, total = Linear(), 0.0
+    for rank in range(size):
+        mine, weight = World(rank, size).share_of(batch, group)
+        loss = objective(model, mine, batch) * weight / size
+        loss.backward()
+        total += float(loss)
+    assert model.embedding.weight.grad is not None
+    return total, model.embedding.weight.grad
+
+
 @pytest.mark.parametrize("num_rows", [1, 2, 5, 16])
 def test_processes_together_see_the_whole_batchs_mean(examples: Examples, num_rows: int) -> None:
     objective = Objective(examples, [0.0, 0.4, 1.0], CONFIG, torch.device("cpu"))
-    batch, model = np.arange(num_rows) * 7 % 108, Constant([0.3, -0.2, 1.0])
-    parts = [World(rank, 3).share_of(batch) for rank in range(3)]
-    together = sum(float(objective(model, mine)) * weight for mine, weight in parts) / 3
-    assert together == pytest.approx(float(objective(model, batch)), rel=1e-6)
+    batch = np.arange(num_rows) * 7 % 108
+    one, other = (loss_and_gradient(objective, batch, size) for size in (1, 3))
+    assert other[0] == pytest.approx(one[0], rel=1e-5)
+    torch.testing.assert_close(other[1], one[1])
+
+
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_processes_together_compare_the_items_that_one_compares(examples: Examples, size: int) -> None:
+    # 5 + 12 + 3 + 1 items of four queries; the last has no pair to order, and of 8 processes four get no query
+    batch = np.concatenate([np.arange(5), np.arange(12, 24), np.arange(30, 33), [50]])[np.random.default_rng(0).permutation(21)]
+    for zero_stage in (0, 3):
+        config = CONFIG.model_copy(update={"ranking_weight": 1.0, "zero_stage": zero_stage})
+        objective = Objective(examples, [0.0, 0.4, 1.0], config, torch.device("cpu"))
+        group = examples.query[examples.pairs_of(batch)]
+        one, other = loss_and_gradient(objective, batch, 1), loss_and_gradient(objective, batch, size, group)
+        assert other[0] == pytest.approx(one[0], rel=1e-5)
+        torch.testing.assert_close(other[1], one[1])
+        assert one[0] != pytest.approx(loss_and_gradient(objective, batch, size)[0], rel=1e-2)  # query after query is torn apart
+
+
+def test_rows_of_unlike_length_are_read_in_passes_that_pad_little(examples: Examples) -> None:
+    rng = np.random.default_rng(0)
+    lengths = np.clip(rng.lognormal(np.log(30), 0.4, 108).astype(int), 8, 64)
+    ids: list[list[int]] = [rng.integers(1, 200, length).tolist() for length in lengths]
+    masks = [[1] * length for length in lengths]
+    encoded = Encoded(examples.encoded.tokenizer, {"input_ids": ids, "attention_mask": masks}, lengths)
+    made_up, batch = replace(examples, encoded=encoded, shares=np.ones(1)), np.arange(36)
+    found = {}
+    for stage in (0, 3):  # ZeRO 3 reads all at once
+        config, model = CONFIG.model_copy(update={"ranking_weight": 1.0, "zero_stage": stage}), Linear()
+        objective = Objective(made_up, [0.0, 0.4, 1.0], config, torch.device("cpu"))
+        found[stage] = float(objective(model, batch))
+        computed = sum(rows * longest for rows, longest in model.read)
+        share = padding_share(lengths, objective.passes(batch))
+        assert share == pytest.approx(1 - lengths[batch].sum() / computed)
+        assert (len(model.read) > 1, share < 0.1) == (stage == 0, stage == 0)
+    assert found[0] == pytest.approx(found[3], rel=1e-5)
 
 
 def test_identity_sees_what_shapes_the_curve_only(shop: dict[str, str]) -> None:

@@ -55,7 +55,8 @@ def test_the_reader_gives_scaled_cosines_of_the_texts_that_a_row_names() -> None
 
     # texts: (1, 0), (0, 1), their mean; cosines of rows (0, 1), (0, 2)
     ids, mask = torch.tensor([[0, 0], [1, 1], [0, 1]]), torch.ones(3, 2, dtype=torch.long)
-    answer = SeparateReader(Network())(left=torch.tensor([0, 0]), right=torch.tensor([1, 2]), input_ids=ids, attention_mask=mask)
+    texts = [{"input_ids": ids[:1], "attention_mask": mask[:1]}, {"input_ids": ids[1:], "attention_mask": mask[1:]}]
+    answer = SeparateReader(Network())(left=torch.tensor([0, 0]), right=torch.tensor([1, 2]), texts=texts)
     np.testing.assert_allclose(answer.logits, [[0.0], [MARGIN_SCALE * np.sqrt(0.5)]], atol=1e-5)
 
 

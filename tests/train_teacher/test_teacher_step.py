@@ -57,6 +57,7 @@ def test_every_epoch_is_looked_at(shop: dict[str, str], random_encoder: str, tmp
     for name in shared:  # the network in memory and the folder that scoring loads say the same
         assert epochs[-1]["values"][f"teacher.epoch.{name}"] == pytest.approx(report.metrics[f"validation.{name}"], abs=1e-6)
     assert 0 <= report.metrics["validation.calibration_error"] <= 1
+    assert 0 < report.metrics["padding_share"] < 0.2
     drawn = (tmp_path / "m-calibration.svg").read_text()
     assert f"Calibration on {report.metrics['validation.pairs']:.0f} held-out pairs" in drawn
 
@@ -178,10 +179,13 @@ def test_a_decoder_trains_whole_or_through_lora(shop: dict[str, str], tmp_path: 
     assert embeddings == (lora_rank > 0)
 
 
-def test_two_processes_with_zero2_follow_the_curve_of_one(still_shop: dict[str, str], tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"batch_size": 32, "num_epochs": 3, "checkpoint_steps": 5}
+@pytest.mark.parametrize(
+    ("stage", "ranking_weight"), [(2, 0.0), pytest.param(2, 1.0, marks=pytest.mark.nightly), pytest.param(3, 1.0, marks=pytest.mark.nightly)]
+)
+def test_two_processes_follow_the_curve_of_one(still_shop: dict[str, str], tmp_path: Path, stage: int, ranking_weight: float) -> None:
+    settings: dict[str, Any] = {"batch_size": 32, "num_epochs": 3, "checkpoint_steps": 5, "ranking_weight": ranking_weight}
     train(still_shop, tmp_path / "one", **settings)
-    train(still_shop, tmp_path / "two", **settings, num_processes=2, zero_stage=2)
+    train(still_shop, tmp_path / "two", **settings, num_processes=2, zero_stage=stage)
     np.testing.assert_allclose(losses_of(tmp_path / "two"), losses_of(tmp_path / "one"), rtol=1e-3)
     assert np.ptp(losses_of(tmp_path / "one")) > 0.1  # the curve moves, so equality says something
     texts = (["query: red shoes"], ["title: red shoes"])

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+SIMILAR = 0.8
+
 
 def token_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
     """Row numbers in batches, longest first, each batch's rows x longest row at most `batch_tokens` (one row may exceed it alone).
@@ -19,10 +21,21 @@ def token_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
     return batches
 
 
+def similar_batches(lengths: np.ndarray) -> list[np.ndarray]:
+    """Row numbers in as few batches, longest first, as have no row shorter than SIMILAR of their longest; bounds padding, not size."""
+    order = np.argsort(-lengths, kind="stable")
+    batches = []
+    while len(order):
+        size = np.count_nonzero(lengths[order] >= SIMILAR * lengths[order[0]])
+        batches.append(order[:size])
+        order = order[size:]
+    return batches
+
+
 def padding_share(lengths: np.ndarray, batches: list[np.ndarray]) -> float:
-    """Share of computed positions that are padding, 0 to 1."""
+    """Share of the positions computed in `batches` that are padding, 0 to 1."""
     computed = sum(len(rows) * int(lengths[rows].max()) for rows in batches)
-    return 1.0 - float(lengths.sum()) / max(1, computed)
+    return 1.0 - float(sum(lengths[rows].sum() for rows in batches)) / max(1, computed)
 
 
 def grouped_batches(query: np.ndarray, rows: np.ndarray, epoch: int, *, queries_per_batch: int, items_per_query: int, seed: int) -> list:

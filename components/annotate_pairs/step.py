@@ -50,7 +50,7 @@ def run(
         sub_judgments: URI of the table to write.
 
     Raises:
-        InputError: for tables that do not fit, unknown ids, an annotator that cannot work.
+        InputError: for tables that do not fit, unknown ids, an annotator that cannot work, or two that are one.
         TemporaryError: when an endpoint does not answer.
     """
     listed, judged = _listed(pairs, config.splits)
@@ -64,6 +64,7 @@ def run(
     for key, table in (("query_id", shop.queries), ("item_id", shop.items)):
         rows_of(table, key, listed[key], where=f"'{pairs}'")
     annotators = [open_annotator(one, shop) for one in config.annotators]
+    _check_distinct(config, annotators)
     ledger = _Ledger()
     manifest = tables.write_table(sub_judgments, "sub_judgments", _annotated(config, listed, annotators, ledger))
     tracker.dataset("sub_judgments", sub_judgments, manifest.digest, manifest.rows)
@@ -82,6 +83,19 @@ def _listed(uri: str, splits: Sequence[str]) -> tuple[pa.Table, pa.Table | None]
     if not len(chosen):
         raise InputError(f"'{uri}' has no judgments of splits {', '.join(splits)}; set `splits`")
     return chosen.select(["query_id", "item_id"]), judged
+
+
+def _check_distinct(config: AnnotatePairsConfig, annotators: list[Annotator]) -> None:
+    """Raises InputError for two of one name: counts and verdicts are kept by name, and nobody is asked twice."""
+    seen: dict[str, str] = {}
+    for number, (told, one) in enumerate(zip(config.annotators, annotators, strict=True), start=1):
+        place = f"{number} ('{told.url or told.model or told.kind}')"
+        if one.name in seen:
+            raise InputError(
+                f"key 'annotators': {seen[one.name]} and {place} are both '{one.name}', whose agreement with itself says nothing; "
+                "leave one out, or serve one of them by another model name"
+            )
+        seen[one.name] = place
 
 
 def _annotated(config: AnnotatePairsConfig, pairs: pa.Table, annotators: list[Annotator], ledger: _Ledger) -> Iterator[pa.Table]:

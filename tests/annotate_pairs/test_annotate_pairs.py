@@ -1,6 +1,7 @@
 """From pairs to sub-judgments: rules, a language model with recorded replies and a teacher, through every door."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,6 +128,20 @@ def test_what_two_annotators_agree_on_is_kept(
     assert found["q1", "i1", "category"]["annotator"] == "rules + endpoint judge"
     assert (report.read, report.kept, report.dropped) == (15, 4, {"not_told": 10, "disagree": 1})
     assert report.metrics["agreement"] == pytest.approx(4 / 5)
+
+
+def test_annotators_of_one_name_are_refused(shop: dict[str, str], model: ChatModel, tmp_path: Path) -> None:
+    judge = {"kind": "endpoint", "url": model.url, "model": "judge"}
+    elsewhere = {**judge, "url": "http://127.0.0.1:9/v1"}
+    for other, place in ((elsewhere, elsewhere["url"]), ({**judge, "max_tokens": 300}, model.url)):
+        told = f"key 'annotators': 1 ('{model.url}') and 2 ('{place}') are both 'endpoint judge'"
+        with pytest.raises(InputError, match=re.escape(told)):
+            annotate(shop, tmp_path / "s", judge, other)
+    (tmp_path / "teacher").symlink_to(make_writer(str(tmp_path), "qwen3", positions=256))
+    teachers = [{"kind": "teacher", "model": str(tmp_path / name)} for name in ("qwen3", "teacher")]
+    with pytest.raises(InputError, match=r"1 \('.*/qwen3'\) and 2 \('.*/teacher'\) are both 'teacher .*leave one out"):
+        annotate(shop, tmp_path / "s", *teachers)
+    assert not model.questions
 
 
 def test_a_teacher_annotates_by_what_it_writes(shop: dict[str, str], tmp_path: Path) -> None:

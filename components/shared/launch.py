@@ -2,9 +2,11 @@
 
 torchrun (not the `deepspeed` launcher, which wants ssh and MPI) is also what Kubeflow's TrainJob starts (`launch_trainjob.py`), so the
 module that runs here is the one that runs on many nodes. torchrun looks at its processes ten times a second; when one has died it ends
-the others, and what does not end within 30 s is killed.
+the others, and kills what does not end within 30 s. Each of its processes leads a session of its own, so they are found by a mark in
+their environment, also those whose torchrun is dead.
 """
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -13,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +27,8 @@ from components.shared.errors import EXIT_INPUT, EXIT_TEMPORARY, InputError, Tem
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
-GRACE_S = 10.0
+GRACE_S = 40.0  # torchrun itself waits 30 s before it kills
+MARK = "RELEVANCE_LAUNCH"
 PR_SET_PDEATHSIG = 1
 ERROR_FILE = "error.txt"
 SCRATCH_VOLUME = "scratch"  # for temporary files of a task's pod; copies of the pod have one too
@@ -73,7 +77,8 @@ def launch(
         "--master-addr", "127.0.0.1", "--master-port", str(free_port()),
     ]  # fmt: skip
     logger.info("starting %d processes of %s; output in %s", num_nodes * num_processes, module, log)
-    environ = environment(num_nodes * num_processes, accelerator=accelerator)
+    mark = uuid.uuid4().hex
+    environ = {**environment(num_nodes * num_processes, accelerator=accelerator), MARK: mark}
     started: list[subprocess.Popen[bytes]] = []
     with log.open("ab") as output:
         try:
@@ -84,8 +89,7 @@ def launch(
             raise TemporaryError(f"{module} did not end within {timeout_s:g} s and was stopped; see {log}: {_tail(log)}") from None
         finally:
             code = next((one.returncode for one in started if one.poll()), 0)
-            for one in started:
-                end_group(one)
+            end_all(started, mark)
     if code:
         _explain(module, code, folder, log)
 
@@ -125,19 +129,31 @@ def _wait(started: list[subprocess.Popen[bytes]], deadline: float, on_wait: Call
         on_wait()
 
 
-def end_group(started: subprocess.Popen[bytes]) -> None:
-    """Ask torchrun, which asks its processes, to end; then end what is left of them."""
-    if started.poll() is None:
-        started.terminate()
+def end_all(started: list[subprocess.Popen[bytes]], mark: str) -> None:
+    """Ask each torchrun, which asks its processes, to end; then kill what is left of them, on Linux also what torchrun left behind."""
+    for one in started:
+        one.terminate()
+    until = time.monotonic() + GRACE_S
+    for one in started:
         try:
-            started.wait(GRACE_S)
+            one.wait(max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
             logger.warning("torchrun did not end within %g s of being asked; killed", GRACE_S)
-    try:
-        os.killpg(started.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    started.wait()
+            one.kill()
+            one.wait()
+    for process_id in _marked(mark):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process_id, signal.SIGKILL)
+
+
+def _marked(mark: str) -> list[int]:
+    """Processes with this mark in their environment, which children inherit."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # another user's, or gone meanwhile
+            if f"{MARK}={mark}".encode() in file.read_bytes().split(b"\0"):
+                found.append(int(file.parent.name))
+    return found
 
 
 def _die_with_parent() -> None:

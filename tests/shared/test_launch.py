@@ -1,5 +1,6 @@
 """Several processes: they see each other, end together, and say why."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from components.shared import launch as launching
 from components.shared.errors import InputError, TemporaryError
-from components.shared.launch import end_group, environment, free_port, launch, refuse
+from components.shared.launch import GRACE_S, end_all, environment, free_port, launch, refuse
 
 PROGRAM = """
 import os, sys, time
@@ -31,10 +32,9 @@ def write_program(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> s
 
 def is_alive(process_id: int) -> bool:
     try:
-        os.kill(process_id, 0)
-    except ProcessLookupError:
+        return "State:\tZ" not in Path(f"/proc/{process_id}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return "State:\tZ" not in Path(f"/proc/{process_id}/status").read_text()
 
 
 def process_of(folder: Path, rank: int) -> int:
@@ -105,11 +105,42 @@ def expect_soon(holds, timeout_s: float = 60.0) -> None:
         time.sleep(0.1)
 
 
-def test_end_group_is_quiet_when_all_have_ended() -> None:
+def test_end_all_is_quiet_when_all_have_ended() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""], start_new_session=True)
     ended.wait()
-    end_group(ended)
+    end_all([ended], "of nobody")
     assert ended.returncode == 0
+
+
+def test_a_process_that_will_not_end_is_killed_with_its_torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching, "GRACE_S", 1.0)
+    body = """
+    import signal
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    (place / "deaf").touch()
+    time.sleep(300)
+    """
+    module = write_program(tmp_path, monkeypatch, body)
+
+    def stop_when_deaf() -> None:
+        if (tmp_path / "deaf").is_file():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launch(module, [str(tmp_path)], num_processes=1, folder=tmp_path, timeout_s=120, on_wait=stop_when_deaf)
+    expect_soon(lambda: not is_alive(process_of(tmp_path, 0)))
+
+
+def test_torchrun_has_time_to_kill_its_processes_itself() -> None:
+    api = pytest.importorskip("torch.distributed.elastic.agent.server.local_elastic_agent")
+    assert inspect.signature(api.LocalElasticAgent).parameters["shutdown_timeout"].default < GRACE_S
+
+
+def test_processes_do_not_outlive_a_torchrun_that_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = write_program(tmp_path, monkeypatch, "os.kill(os.getppid(), 9); time.sleep(300)")
+    with pytest.raises(TemporaryError, match="torchrun exit code -9"):
+        launch(module, [str(tmp_path)], num_processes=1, folder=tmp_path, timeout_s=120)
+    expect_soon(lambda: not is_alive(process_of(tmp_path, 0)))
 
 
 def test_trouble_that_may_pass_comes_back_as_such(tmp_path: Path) -> None:

@@ -146,9 +146,9 @@ def _state(cluster: Cluster, name: str) -> State:
         there: Any = cluster.ask(lambda: client.BatchV1Api().read_namespaced_job(name, cluster.namespace), expected=(404,))
     except ApiException:
         return "absent"
-    if _why_failed(there):
-        return "failed"
-    return "going" if there.metadata.deletion_timestamp else "there"
+    if there.metadata.deletion_timestamp:
+        return "going"
+    return "failed" if _why_failed(there) else "there"
 
 
 def _why_failed(job: Any) -> str:

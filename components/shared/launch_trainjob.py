@@ -212,9 +212,9 @@ def _state(cluster: Cluster, name: str) -> State:
     there = _read(cluster, name)
     if there is None:
         return "absent"
-    if "Failed" in _conditions(there):
-        return "failed"
-    return "going" if "deletionTimestamp" in there["metadata"] else "there"
+    if "deletionTimestamp" in there["metadata"]:
+        return "going"
+    return "failed" if "Failed" in _conditions(there) else "there"
 
 
 def _create(cluster: Cluster, body: dict[str, Any], training: Training) -> bool:

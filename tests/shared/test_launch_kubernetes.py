@@ -71,14 +71,16 @@ def test_a_job_that_failed_is_made_anew(cluster, caplog, monkeypatch):
     assert "active longer than specified deadline" in caplog.text
 
 
-def test_a_job_that_is_being_deleted_is_waited_for_and_not_for_ever(cluster, caplog, monkeypatch):
+@pytest.mark.parametrize("conditions", [[], [{"type": "Failed", "status": "True", "message": "it failed"}]])
+def test_a_job_that_is_being_deleted_is_waited_for_and_not_for_ever(cluster, caplog, monkeypatch, conditions):
     monkeypatch.setattr(launch_kubernetes, "POLL_S", 0.01)
     monkeypatch.setattr(launch_cluster, "GONE_S", 0.2)
     old = launch_kubernetes.job_of(HELPERS, TASK)
     old["metadata"]["deletionTimestamp"] = "2026-11-27T10:00:00Z"
-    cluster.jobs[HELPERS.name()] = {**old, "status": {}, "mark": "first"}
+    cluster.jobs[HELPERS.name()] = {**old, "status": {"conditions": conditions}, "mark": "first"}
     with helping(HELPERS):
         assert cluster.jobs[HELPERS.name()]["mark"] == "first"
+        assert "DELETE jobs Background" not in cluster.requests
     assert "still not gone: going on without helpers" in caplog.text
 
 

@@ -172,7 +172,10 @@ def test_a_retry_goes_on_with_the_trainjob_that_is_there(cluster, training, capl
     assert "POST trainjobs" not in cluster.requests
 
 
-@pytest.mark.parametrize("left", [{"status": {"conditions": [{"type": "Failed", "status": "True"}]}}, {"deletionTimestamp": "t"}])
+FAILED = {"status": {"conditions": [{"type": "Failed", "status": "True"}]}}
+
+
+@pytest.mark.parametrize("left", [FAILED, {"deletionTimestamp": "t"}, {**FAILED, "deletionTimestamp": "t"}])
 def test_what_an_earlier_try_left_is_replaced(cluster, training, left):
     old = trainjob_of(training, TASK, "runtimePatches")
     metadata = {**old["metadata"], **({"deletionTimestamp": "t"} if "deletionTimestamp" in left else {})}
@@ -183,6 +186,8 @@ def test_what_an_earlier_try_left_is_replaced(cluster, training, left):
     happen(cluster, gone, lambda: None, "Complete")
     train_on_cluster(training, lambda: None)
     assert len(made) == 1
+    # what is being deleted is not deleted again, only the new one at its end
+    assert cluster.requests.count("DELETE trainjobs Background") == (1 if "deletionTimestamp" in left else 2)
 
 
 def test_a_failure_ends_with_the_last_lines_of_the_failed_nodes(cluster, training):

@@ -1,10 +1,12 @@
 """The teacher's network: a classifier over the grades or a reader of single texts, how much of it learns, and its folder."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
 
 from components.shared.errors import InputError
 from components.shared.models import folder
@@ -21,14 +23,14 @@ def teacher_spec(path: Path, config: TrainTeacherConfig, gains: list[float]) -> 
     """What the trained folder will say of itself.
 
     Raises:
-        InputError: when the encoder cannot read `max_tokens`, or is no encoder.
+        InputError: when the encoder cannot read `max_tokens`, is no encoder, or has a decoder behind it.
     """
     given = folder.read_spec(path)
     if given.kind not in ("encoder", "teacher"):
         raise InputError(f"encoder '{path}' is a {given.kind}; a teacher starts from an encoder (or from another teacher)")
     if config.reading == "separate" and given.kind != "encoder" and not given.offsets:
         raise InputError(f"key 'reading': '{path}' is a {given.kind} that reads jointly; set 'joint', or start from an encoder")
-    limit = folder.AutoConfig.from_pretrained(path, trust_remote_code=False).max_position_embeddings
+    limit = _reads_at_most(path)
     if config.max_tokens > limit:
         raise InputError(f"key 'max_tokens' = {config.max_tokens}: the encoder '{path}' reads at most {limit} tokens; lower it")
     if config.form == "generative":
@@ -48,13 +50,24 @@ def teacher_spec(path: Path, config: TrainTeacherConfig, gains: list[float]) -> 
     )
 
 
+def _reads_at_most(path: Path) -> float:
+    """Tokens of one text; infinite where positions have no end, as with ALiBi or XLNet."""
+    given = folder.AutoConfig.from_pretrained(path, trust_remote_code=False)
+    if type(given) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+        raise InputError(
+            f"encoder '{path}' is a {given.model_type}, an encoder and a decoder in one; give an encoder (as BERT) or a decoder (as Qwen3)"
+        )
+    found = getattr(given.get_text_config(), "max_position_embeddings", None) or 0
+    return found if found > 0 else math.inf
+
+
 def _replies(config: TrainTeacherConfig) -> list[str]:
     """What the teacher is taught; the first is what it scores by."""
     taught = [AT_ONCE, *config.reasoning]
     return sorted(taught, key=lambda task: task not in ("explain", "rules")) if config.steps else taught
 
 
-def _check_writes(path: Path, config: TrainTeacherConfig, num_grades: int, limit: int) -> None:
+def _check_writes(path: Path, config: TrainTeacherConfig, num_grades: int, limit: float) -> None:
     if not folder.is_decoder(path):
         raise InputError(f"key 'form' = 'generative': '{path}' is no decoder and cannot write; set 'head'")
     wording = Wording(folder.load_tokenizer(path), num_grades)
@@ -67,12 +80,21 @@ def _check_writes(path: Path, config: TrainTeacherConfig, num_grades: int, limit
 
 
 def build_network(path: Path, spec: folder.ModelSpec, config: TrainTeacherConfig) -> Any:
-    """The classifier with a head drawn from `config.seed`, wrapped in LoRA adapters or with a frozen backbone where asked for."""
+    """The classifier with a head drawn from `config.seed`, wrapped in LoRA adapters or with a frozen backbone where asked for.
+
+    Raises:
+        InputError: for a decoder whose head scoring could not read.
+    """
     torch.manual_seed(config.seed)
     if config.reading == "separate":
         network = SeparateReader(folder.load_model(path, replace(spec, kind="encoder")))
     else:
         network = folder.load_model(path, spec)
+    if spec.classifies_as_decoder() and not hasattr(network, "score"):
+        raise InputError(
+            f"encoder '{path}' is a {network.config.model_type}, whose head is not the one matrix that scoring reads; "
+            "give another decoder (as Qwen3)"
+        )
     return ready_to_learn(network, config)
 
 

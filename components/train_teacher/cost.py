@@ -18,12 +18,14 @@ GEMM_ROUNDS = 4
 USUAL_UTILISATION = 0.35  # of the peak; what well-kept trainers reach on long prompts (PaLM, arXiv 2204.02311, table 3: 21 to 46 %)
 MOMENT_BYTES, MASTER_BYTES = 8, 4
 LOOKED_AT_TOKENS = 32
+WORD_BYTES = 16  # of a word of the vocabulary at a token: log-probability, its gradient, the logit's and the grade's, all float32
+GRADE_TOKENS = 3  # `grade`, `:` and the grade
 
 
 @dataclass(frozen=True)
 class Shape:
     """Sizes of a network. `multiplied` leaves out embeddings, which are looked up; `kept_bytes` is what one layer keeps of one token for
-    the backward pass, and `input_bytes` what checkpointing keeps instead."""
+    the backward pass, and `input_bytes` what checkpointing keeps instead; `reply_bytes` is what the loss of a reply holds, at its most."""
 
     parameters: int
     trained: int
@@ -32,10 +34,12 @@ class Shape:
     hidden: int
     kept_bytes: float
     input_bytes: int
+    reply_bytes: float = 0.0
 
     @staticmethod
     def of(network: torch.nn.Module, settings: Any, config: TrainTeacherConfig) -> "Shape":
         """Args: settings: the network's Hugging Face config."""
+        text = settings.get_text_config()  # of a network that reads pictures too: the part that reads texts
         looked_up = {id(module.weight) for module in network.modules() if isinstance(module, torch.nn.Embedding)}
         sizes = [  # ZeRO-3 leaves an empty tensor in place of a weight that is shared out, and its size in ds_numel
             (getattr(value, "ds_numel", value.numel()), value.requires_grad, id(value) in looked_up) for value in network.parameters()
@@ -46,10 +50,11 @@ class Shape:
             parameters=sum(size for size, _, _ in sizes),
             trained=sum(size for size, trained, _ in sizes if trained),
             multiplied=sum(size for size, _, is_looked_up in sizes if not is_looked_up),
-            layers=settings.num_hidden_layers,
-            hidden=settings.hidden_size,
+            layers=text.num_hidden_layers,
+            hidden=text.hidden_size,
             kept_bytes=kept_bytes_of(settings, config, half=half),
-            input_bytes=settings.hidden_size * (2 if half and not learns_in_float32 else 4),
+            input_bytes=text.hidden_size * (2 if half and not learns_in_float32 else 4),
+            reply_bytes=WORD_BYTES * text.vocab_size * _reply_tokens(config),
         )
 
     def flops_per_token(self, mean_tokens: float) -> float:
@@ -100,7 +105,8 @@ def estimate(shape: Shape, config: TrainTeacherConfig, *, num_tokens: float, mea
     """Memory follows ZeRO (arXiv 1910.02054, section 3): each stage shares out one more of optimizer state, gradients and weights.
 
     One process keeps float32 weights where they are trained and bf16 copies while autocast runs; DeepSpeed keeps bf16 weights and a
-    float32 master in the optimizer. Activations are of a batch of `batch_tokens`, or of `batch_size` mean prompts.
+    float32 master in the optimizer. Activations are of a batch of `batch_tokens`, or of `batch_size` mean prompts. Of a teacher that writes
+    they include the loss, which is gone before checkpointing computes a layer again.
     """
     half = resolve_precision(config.precision) == "bf16"
     number, frozen = (2 if half else 4), shape.parameters - shape.trained
@@ -113,13 +119,19 @@ def estimate(shape: Shape, config: TrainTeacherConfig, *, num_tokens: float, mea
     else:
         weights = number * frozen + (4 + 2 * half) * shape.trained
         gradients, optimizer = 4 * shape.trained, MOMENT_BYTES * shape.trained
-    rows = config.batch_size * mean_tokens if config.batch_size else config.batch_tokens
-    layers = shape.layers * (shape.input_bytes if config.activation_checkpointing else shape.kept_bytes)
-    kept = layers + (shape.kept_bytes if config.activation_checkpointing else 0)
+    tokens = config.batch_size * mean_tokens if config.batch_size else config.batch_tokens
+    layers = shape.layers * (shape.input_bytes if config.activation_checkpointing else shape.kept_bytes) * tokens
+    again = shape.kept_bytes * tokens if config.activation_checkpointing else 0
+    activations = (layers + max(again, shape.reply_bytes * tokens / mean_tokens)) / devices
     return Estimate(
-        weights * share[2], gradients * share[1], optimizer * share[0], kept * rows / devices,
+        weights * share[2], gradients * share[1], optimizer * share[0], activations,
         num_tokens, shape.flops_per_token(mean_tokens), devices, peak,
     )  # fmt: skip
+
+
+def _reply_tokens(config: TrainTeacherConfig) -> int:
+    """Tokens of which the loss asks for the next word, at most; a head asks for none."""
+    return (config.step_tokens if config.reasoning else 0) + GRADE_TOKENS if config.form == "generative" else 0
 
 
 def kept_bytes_of(settings: Any, config: TrainTeacherConfig, *, half: bool) -> float:
@@ -135,9 +147,10 @@ def kept_bytes_of(settings: Any, config: TrainTeacherConfig, *, half: bool) -> f
 def _kept_bytes(settings: Any, layers: int, config: TrainTeacherConfig, *, half: bool) -> float:
     """Bytes a token that autograd saves in a network of `layers` layers."""
     small = copy.deepcopy(settings)
-    small.num_hidden_layers, small.vocab_size, small.pad_token_id = layers, 2, 0
-    if getattr(small, "layer_types", None):
-        small.layer_types = small.layer_types[:layers]
+    text = small.get_text_config()
+    text.num_hidden_layers, text.vocab_size, text.pad_token_id = layers, 2, 0
+    if getattr(text, "layer_types", None):
+        text.layer_types = (text.layer_types * 2)[:layers]  # of one layer, too
     dtype = torch.bfloat16 if half and config.distributed() else torch.float32
     made: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(small)]
     network = ready_to_learn(made(small).to(dtype), config).train()

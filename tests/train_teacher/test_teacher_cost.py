@@ -1,17 +1,24 @@
 """What a training costs: counts and memory against values worked by hand."""
 
 import logging
+import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForSequenceClassification
+from decoder_folders import make_writer
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import Gemma3Config, Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification
 
+from components.shared.models import folder
 from components.train_teacher import fine_tuning
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.cost import Shape, estimate, kept_bytes_of, measured_peak
-from components.train_teacher.network import ready_to_learn
+from components.train_teacher.examples import Examples, Sources, read_tables
+from components.train_teacher.network import ready_to_learn, teacher_spec
+from components.train_teacher.writing import WritingExamples, WritingObjective
 
 SHAPE = Shape(parameters=1000, trained=100, multiplied=800, layers=2, hidden=10, kept_bytes=100.0, input_bytes=20)
 
@@ -61,6 +68,70 @@ def test_memory_of_one_process_by_hand() -> None:
     half = cost_of(precision="bf16", activation_checkpointing=True)
     # frozen in bf16; trained in float32 beside bf16 copies; a layer's input per layer, and one layer whole
     assert (half.weights, half.activations) == (900 * 2 + 100 * 6, (2 * 20 + 100) * 80)
+
+
+def test_the_loss_of_a_reply_by_hand() -> None:
+    settings = Qwen3Config(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=4, vocab_size=11, pad_token_id=0
+    )
+    writer = Qwen3ForCausalLM(settings)
+    bytes_of = [
+        Shape.of(writer, settings, TrainTeacherConfig(precision="fp32", step_tokens=40, **more)).reply_bytes
+        for more in ({}, {"form": "generative"}, {"form": "generative", "reasoning": ["explain"]})
+    ]
+    # four float32 numbers of each of 11 words, at `grade`, `:` and the grade, and at 40 tokens of steps before them
+    assert bytes_of == [0, 16 * 11 * 3, 16 * 11 * 43]
+    shape = replace(SHAPE, reply_bytes=1000.0)
+    given = {"batch_size": 4, "precision": "fp32", "num_processes": 2}
+    plain, again = (
+        estimate(shape, TrainTeacherConfig(**given, activation_checkpointing=on), num_tokens=1e6, mean_tokens=20.0, peak=1e6)
+        for on in (False, True)
+    )
+    # 4 replies on 2 devices; with checkpointing a layer that is computed again, 100 x 80 bytes, is more than the loss before it
+    assert (plain.activations, again.activations) == ((2 * 100 * 80 + 4 * 1000) / 2, (2 * 20 * 80 + 100 * 80) / 2)
+
+
+def test_the_loss_of_replies_holds_what_is_estimated(shop: dict[str, str], tmp_path: Path) -> None:
+    writer = folder.fetch(make_writer(str(tmp_path), "qwen3", positions=256))
+    settings: dict[str, Any] = {"form": "generative", "num_neighbors": 0, "max_tokens": 48, "batch_size": 24, "precision": "fp32"}
+    config = TrainTeacherConfig(**settings, reasoning=["reflect"], step_tokens=34)  # as the longest chain
+    tables = read_tables(Sources(**{**shop, "encoder": str(writer)}), config)
+    spec, tokenizer = teacher_spec(writer, config, tables.card.gains()), folder.load_tokenizer(writer)
+    examples = WritingExamples.of(Examples.of(tables, spec, tokenizer, config), tables, spec, tokenizer, config)
+    assert max(map(len, examples.encoded.replies)) == config.step_tokens
+    network = folder.load_model(writer, spec)
+    rows = examples.batches(0, config)[0]
+    logits = len(rows) * config.step_tokens * network.config.vocab_size * 4
+    with LivingTensors(least=0.9 * logits) as living:
+        WritingObjective(examples, torch.device("cpu"))(network, rows).backward()
+    assert 1.0 <= Shape.of(network, network.config, config).reply_bytes * len(rows) / living.peak < 1.05
+
+
+class LivingTensors(TorchDispatchMode):
+    """The most bytes in tensors of at least `least` bytes that were alive at once."""
+
+    def __init__(self, least: float) -> None:
+        super().__init__()
+        self.least, self.peak, self.sizes = least, 0, {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        for one in [made] if isinstance(made, torch.Tensor) else []:
+            storage = one.untyped_storage()
+            if storage.nbytes() >= self.least and storage._cdata not in self.sizes:
+                self.sizes[storage._cdata] = storage.nbytes()
+                weakref.finalize(storage, self.sizes.pop, storage._cdata)
+        self.peak = max(self.peak, sum(self.sizes.values()))
+        return made
+
+
+def test_the_part_that_reads_texts_is_counted() -> None:
+    words = decoder().config.to_dict() | {"model_type": "gemma3_text"}
+    pictures = {"hidden_size": 16, "num_hidden_layers": 5, "num_attention_heads": 2, "intermediate_size": 16, "image_size": 28}
+    settings = Gemma3Config(text_config=words, vision_config=pictures | {"patch_size": 14})
+    shape = Shape.of(decoder(), settings, TrainTeacherConfig(precision="fp32"))
+    assert (shape.layers, shape.hidden, shape.input_bytes) == (3, 8, 8 * 4)
+    assert shape.kept_bytes > 8 * 4
 
 
 @pytest.mark.parametrize(("stage", "shares"), [(0, (1, 1, 4)), (1, (1, 1, 4)), (2, (1, 4, 4)), (3, (4, 4, 4))])

@@ -55,8 +55,10 @@ def test_what_is_hidden_is_not_in_the_price_sort(url, runtimes):
     prices = {"red running shoes": 59.0, "laces": 3.5, "red sneakers": 39.0}
     items = [{"title": title, "price": price} for title, price in prices.items()]
     module = example("price_sort")
+    fields = {"brand": "red", "color": "red", "category": "shoes"}
+    items += [{"title": "stride", name: text, "price": 49.0} for name, text in fields.items()]
     # gain sigmoid(0) = 0.5 < 0.6 is hidden, sigmoid(1) = 0.73 is not
-    assert [item["title"] for item in module.by_price(url, "red shoes", items)] == ["red sneakers", "red running shoes"]
-    assert [item["price"] for item in module.by_price("http://127.0.0.1:9", "red shoes", items)] == [3.5, 39.0, 59.0]
+    assert [item["title"] for item in module.by_price(url, "red shoes", items)] == ["red sneakers", *["stride"] * 3, "red running shoes"]
+    assert [item["price"] for item in module.by_price("http://127.0.0.1:9", "red shoes", items)] == [3.5, 39.0, 49.0, 49.0, 49.0, 59.0]
     with serving(runtimes["cross_encoder"]) as bare, pytest.raises(ValueError, match="no calibration"):
         module.by_price(bare.url, "red shoes", items)

@@ -14,8 +14,10 @@ import requests
 
 def by_price(url: str, query: str, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The items that may be shown, the cheapest first. Where the server does not answer in time nothing is hidden."""
+    # all that the calibration was fitted on, else its bound for hiding does not hold
+    documents = [{name: item[name] for name in ("title", "brand", "color", "category") if item.get(name)} for item in items]
     try:
-        answer = requests.post(f"{url}/rerank", json={"query": query, "documents": [item["title"] for item in items]}, timeout=1.0)
+        answer = requests.post(f"{url}/rerank", json={"query": query, "documents": documents}, timeout=1.0)
         answer.raise_for_status()
         results = answer.json()["results"]
     except requests.RequestException:
@@ -27,5 +29,9 @@ def by_price(url: str, query: str, items: list[dict[str, Any]]) -> list[dict[str
 
 
 if __name__ == "__main__":
-    found = [{"title": "red running shoes", "price": 59.0}, {"title": "shoe laces", "price": 3.5}, {"title": "red sneakers", "price": 39.0}]
+    found = [
+        {"title": "running shoes", "color": "red", "price": 59.0},
+        {"title": "shoe laces", "category": "accessories", "price": 3.5},
+        {"title": "red sneakers", "price": 39.0},
+    ]
     print(*(f"{item['price']:8.2f} {item['title']}" for item in by_price(sys.argv[1], "red shoes", found)), sep="\n")

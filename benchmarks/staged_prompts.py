@@ -57,8 +57,10 @@ WORDINGS = [
 ]
 
 
+BEST = "best stage"  # of each shop and metric, afterwards; the stages that are moved least and that are right most may be two
 COMPARED = [("both", "semantic"), ("mean", "semantic"), ("learned", "semantic"), ("learned", "both"), ("mean", "both"), ("learned", "mean"),
-            ("learned", "one prompt")]  # fmt: skip
+            ("mean", BEST), ("learned", BEST), ("learned", "one prompt")]  # fmt: skip
+LOW_IS_GOOD = ("cross_entropy", "mse_over_variance", "deviation")
 
 
 def hold_out_words(seed: int) -> Any:
@@ -156,11 +158,14 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
             for row in run[where]:
                 values.setdefault((row["stage"], row["slice"]), []).append(row[metric])
         found += [{"metric": metric, "stage": stage, "slice": part, **_interval(one)} for (stage, part), one in values.items()]
+        sign = -1 if metric in LOW_IS_GOOD else 1
         for part in dict.fromkeys(part for _, part in values):
+            values[BEST, part] = (sign * np.max([sign * np.array(values[stage, part]) for stage in STAGES], axis=0)).tolist()
             for stage, base in COMPARED:
                 if (base, part) in values:
                     apart = np.subtract(values[stage, part], values[base, part])
-                    found.append({"metric": metric, "stage": f"{stage} - {base}", "slice": part, **_interval(apart.tolist())})
+                    better = {"better": int((sign * apart > 0).sum()), "shops": len(apart)}
+                    found.append({"metric": metric, "stage": f"{stage} - {base}", "slice": part, **_interval(apart.tolist()), **better})
     return found
 
 

@@ -1,7 +1,7 @@
 """A simulated shop with a teacher that knows its hidden rules, for benchmarks that train many small students.
 
-Gains of the true grades stand in for soft targets, so that what is measured is the student and not a teacher's mistakes. Queries are
-split at random; students learn from the judged pairs of some and are examined on those of the others.
+Gains of the true grades stand in for soft targets, so that what is measured is the student and not a teacher's mistakes, unless noise is
+asked for. Queries are split at random; students learn from the judged pairs of some and are examined on those of the others.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from components.score_pairs.step import run as score_pairs
 from components.shared import storage, tables
 from components.shared.report import Report
 from components.shared.tracking import NullTracker
+from components.simulate_shop.judging import blur_grades
 from components.simulate_shop.relevance import GAINS
 from components.train_student.config import TrainStudentConfig
 from components.train_student.step import run as train_student
@@ -42,10 +43,15 @@ class StudentShop:
         return str(self.folder / name)
 
     @staticmethod
-    def make(folder: Path, seed: int) -> "StudentShop":
-        """Draw a shop and write what a student learns from."""
-        shop = StudentShop(folder)
-        drawn = draw(seed, SHOP["num_items"], SHOP["num_queries"], SHOP["judged_per_query"], 0.0)
+    def make(folder: Path, seed: int, noise: float = 0.0, **sizes: int) -> "StudentShop":
+        """Draw a shop and write what a student learns from.
+
+        Args:
+            noise: share of pairs in which the teacher is one grade off.
+            sizes: in place of those of SHOP.
+        """
+        shop, size = StudentShop(folder), {**SHOP, **sizes}
+        drawn = draw(seed, int(size["num_items"]), int(size["num_queries"]), int(size["judged_per_query"]), 0.0)
         rng = np.random.default_rng([seed, 1])
         num = len(drawn.queries)
         split = np.where(rng.random(num) < SHOP["test_share"], "test", "train")
@@ -59,7 +65,8 @@ class StudentShop:
         keys = {"query_id": drawn.judged["query_id"], "item_id": drawn.judged["item_id"]}
         graded = {"grade": drawn.true_grades.astype(np.int32), "gain": gains, "split": split[drawn.query]}
         tables.write_table(shop.at("judgments"), "judgments", pa.table({**keys, "judged_at": pa.nulls(len(gains), pa.date32()), **graded}))
-        write_lesson(keys, gains, {name: shop.at(name) for name in ("pairs", "soft_targets")})
+        taught = np.array(GAINS)[blur_grades(drawn.true_grades, noise, rng)]
+        write_lesson(keys, taught, {name: shop.at(name) for name in ("pairs", "soft_targets")})
         shop.prepare("encoder", **ENCODER, seed=seed)
         return shop
 

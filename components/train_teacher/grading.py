@@ -39,3 +39,14 @@ def order_metrics(scores: np.ndarray, truth: np.ndarray, query_ids: np.ndarray) 
     names, query = np.unique(query_ids, return_inverse=True)
     wins, pairs = metrics.count_ordered_pairs(query, scores, truth, len(names))
     return {"pairwise_accuracy": float((wins[pairs > 0] / pairs[pairs > 0]).mean())} if pairs.any() else {}
+
+
+def spread_within(scores: np.ndarray, query_ids: np.ndarray) -> dict[str, float]:
+    """std_within_queries, the standard deviation of the scores around the mean of their query; empty where no query has two items.
+
+    Args:
+        scores, query_ids: [pairs].
+    """
+    _, query, size = np.unique(query_ids, return_inverse=True, return_counts=True)
+    centred = (scores - (np.bincount(query, scores) / size)[query])[size[query] > 1]
+    return {"std_within_queries": float(np.sqrt(np.mean(centred**2)))} if len(centred) else {}

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from components.shared import storage
+from components.shared.errors import InputError
 from components.shared.figures import calibration_plot
 from components.shared.models import folder
 from components.shared.models.arithmetic import resolve_precision
@@ -29,6 +30,7 @@ from components.train_teacher.world import World
 logger = logging.getLogger(__name__)
 
 PLOT, CALIBRATION_PLOT, CONFUSION_PLOT, ABLATION, CARD = "loss_curve.svg", "calibration.svg", "confusion.svg", "stages.csv", "card.md"
+MIN_STD = 1e-7  # float32 tells gains near 1 apart by 6e-8
 WORK = ("-checkpoints", "-selectors", "-reference", "-reference-checkpoints", "-preference-checkpoints")
 
 
@@ -53,7 +55,7 @@ def run(
             removed at the end.
 
     Raises:
-        InputError: for settings or inputs that do not fit, or a loss that is not finite.
+        InputError: for settings or inputs that do not fit, a loss that is not finite, or a teacher that has collapsed.
         TemporaryError: when a training process died.
     """
     sources = Sources(card, encoder, items, queries, judgments, neighbors)
@@ -68,6 +70,9 @@ def run(
         tracker.artifact(sources.selection)
     outcome = _train(config, sources, tables, model, tracker)
     metrics = {**outcome.curve.metrics(), **outcome.validation.metrics}
+    doubt = doubt_of(outcome.validation.metrics)
+    if doubt:
+        logger.warning(doubt)
     beside = _beside(outcome, tables.card.labels())
     beside[CARD] = write_card(config, tables, spec, outcome, sorted(beside)).encode()
     for name, content in beside.items():
@@ -77,7 +82,27 @@ def run(
     for name in WORK:
         storage.remove(model + name)
     logger.info("teacher trained: %s", metrics)
-    return _report(tables, dropped, metrics, config)
+    return _report(tables, dropped, metrics, config, {"warning": doubt} if doubt else {})
+
+
+def doubt_of(metrics: dict[str, float]) -> str:
+    """Why a teacher with these metrics should label nothing; empty where nothing speaks against it.
+
+    Raises:
+        InputError: when it tells no two items of a query apart.
+    """
+    spread, share = metrics.get("validation.std_within_queries", 1.0), metrics.get("validation.mse_over_variance", 0.0)
+    if not spread >= MIN_STD:
+        raise InputError(
+            f"the teacher gives all items of a query the same score (std {spread:.3g} within held-out queries): it has collapsed; "
+            "lower learning_rate, check that texts and grades differ between items"
+        )
+    if share < 1:
+        return ""
+    return (
+        f"the teacher knows no more than the mean grade (mse_over_variance {share:.3g} on held-out queries): do not label a pool with it; "
+        "give more judgments, more epochs or a pretrained encoder"
+    )
 
 
 def _beside(outcome: Outcome, labels: list[str]) -> dict[str, bytes]:
@@ -111,10 +136,12 @@ def _train_selector(config: TrainTeacherConfig, sources: Sources, model: str) ->
     _train(config, sources, read_tables(sources, config), model, NullTracker())
 
 
-def _report(tables: Tables, not_selected: Mapping[str, int], metrics: dict[str, float], config: TrainTeacherConfig) -> Report:
+def _report(
+    tables: Tables, not_selected: Mapping[str, int], metrics: dict[str, float], config: TrainTeacherConfig, warnings: dict[str, str]
+) -> Report:
     training, held_out = len(tables.training), len(tables.validation)
     dropped = {"held_out_for_validation": held_out, "other_split": tables.num_other_split, **not_selected}
-    notes = {"precision": resolve_precision(config.precision), "processes": str(config.world_size())}
+    notes = {"precision": resolve_precision(config.precision), "processes": str(config.world_size()), **warnings}
     if "preference.accepted" in metrics:
         notes["preference"] = "tuned model accepted" if metrics["preference.accepted"] else "tuned model dropped, the one before it is kept"
     return Report(read=training + sum(dropped.values()), kept=training, dropped=dropped, metrics=metrics, notes=notes)

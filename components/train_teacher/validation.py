@@ -21,7 +21,7 @@ from components.train_teacher.combiner import fit_combiner
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Tables
 from components.train_teacher.grade_bias import bias_metrics, confusion
-from components.train_teacher.grading import grade_metrics, order_metrics
+from components.train_teacher.grading import grade_metrics, order_metrics, spread_within
 from components.train_teacher.similarity import cross_fitted_grades
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ def validate(model: str, tables: Tables, config: TrainTeacherConfig) -> Validati
         folder.write_spec(model, given.spec)
     truth = np.asarray(tables.card.gains())[grades]
     found = {"pairs": float(len(pairs)), **given.extra, **order_metrics(given.order, truth, query_ids)}
+    found |= spread_within(given.order, query_ids)
     parts = slices(pairs, tables, texts)
     for name, chosen in parts.items():
         own = order_metrics(given.order[chosen], truth[chosen], query_ids[chosen])

@@ -59,10 +59,10 @@ def test_texts_of_the_outside_do_not_become_markup(tables: Tables) -> None:
     assert "- start: `org/model'@1`" in card(tables)
 
 
-def test_it_lies_beside_the_model_and_is_kept_with_the_run(shop: dict[str, str], tmp_path: Path) -> None:
+def test_it_lies_beside_the_model_and_is_kept_with_the_run(shop: dict[str, str], random_encoder: str, tmp_path: Path) -> None:
     tracker = SpoolTracker(tmp_path / "spool.jsonl", "teacher")
     config = TrainTeacherConfig(num_neighbors=1, max_tokens=64, num_epochs=1, precision="fp32", validation_share=0.2)
-    report = run(config, **shop, model=str(tmp_path / "m"), tracker=tracker)
+    report = run(config, **{**shop, "encoder": random_encoder}, model=str(tmp_path / "m"), tracker=tracker)
     text = (tmp_path / "m-card.md").read_text()
     assert f"| `accuracy` | {report.metrics['validation.accuracy']:.4g} |" in text
     assert "Beside this card: `calibration.svg`, `confusion.svg`, `loss_curve.svg`." in text

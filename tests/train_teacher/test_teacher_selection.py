@@ -153,11 +153,12 @@ def scripted(self: selectors.Selectors, name: str, grades: np.ndarray, learnt: n
 
 
 def test_the_teacher_trains_on_what_is_kept_and_says_why_the_rest_is_not(
-    shop: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shop: dict[str, str], random_encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(selectors.Selectors, "_of_part", scripted)
     tracker = SpoolTracker(tmp_path / "m.jsonl", "teacher")
-    report = step.run(TrainTeacherConfig(**SETTINGS), **shop, model=str(tmp_path / "m"), tracker=tracker)
+    given = {**shop, "encoder": random_encoder}
+    report = step.run(TrainTeacherConfig(**SETTINGS), **given, model=str(tmp_path / "m"), tracker=tracker)
     # 9 training queries of 12 items: one fits, two are of the kind, nine are neither
     assert report.kept == report.metrics["num_pairs"] == 9
     assert report.dropped == {"held_out_for_validation": 24, "other_split": 12, "already_known": 81, "suspected_label": 18}

@@ -20,12 +20,13 @@ from components.shared.errors import InputError
 from components.shared.figures import calibration_plot
 from components.shared.models import folder
 from components.shared.models.scoring import Scorer
+from components.shared.tables import read_table, write_table
 from components.shared.tracking import NullTracker, SpoolTracker
 from components.shared.training import Checkpoints, Curve
 from components.train_teacher import fine_tuning, network
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.figures import curve_plot
-from components.train_teacher.grading import grade_metrics, order_metrics
+from components.train_teacher.grading import grade_metrics, order_metrics, spread_within
 from components.train_teacher.step import run
 from components.train_teacher.world import World
 
@@ -100,6 +101,7 @@ SEPARATE: dict[str, Any] = {"reading": "separate", "num_epochs": 30}
 def test_a_teacher_that_reads_separately_learns_order_and_grades(shop: dict[str, str], random_encoder: str, tmp_path: Path) -> None:
     report = train({**shop, "encoder": random_encoder}, tmp_path / "m", **SEPARATE)
     assert report.metrics["validation.mse_over_variance"] < 0.9
+    assert "warning" not in report.notes
     losses = np.reshape(losses_of(tmp_path / "m"), (30, -1)).mean(axis=1)
     assert losses[-3:].mean() < 0.5 * losses[0]
     spec = folder.read_spec(tmp_path / "m")
@@ -180,7 +182,8 @@ def test_a_decoder_trains_whole_or_through_lora(shop: dict[str, str], tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("stage", "ranking_weight"), [(2, 0.0), pytest.param(2, 1.0, marks=pytest.mark.nightly), pytest.param(3, 1.0, marks=pytest.mark.nightly)]
+    ("stage", "ranking_weight"),
+    [(2, 0.0), pytest.param(2, 1.0, marks=pytest.mark.nightly), pytest.param(3, 1.0, marks=pytest.mark.nightly)],
 )
 def test_two_processes_follow_the_curve_of_one(still_shop: dict[str, str], tmp_path: Path, stage: int, ranking_weight: float) -> None:
     settings: dict[str, Any] = {"batch_size": 32, "num_epochs": 3, "checkpoint_steps": 5, "ranking_weight": ranking_weight}
@@ -245,6 +248,34 @@ def test_refusals(shop: dict[str, str], tmp_path: Path, settings: dict[str, Any]
     assert not (tmp_path / "m" / "relevance.json").exists()
 
 
+@pytest.mark.parametrize("reading", ["joint", "separate"])
+def test_a_teacher_that_tells_no_items_apart_is_refused(shop: dict[str, str], tmp_path: Path, reading: str) -> None:
+    items = read_table(shop["items"], "items")
+    one = items.take([0] * len(items)).set_column(items.column_names.index("item_id"), "item_id", items["item_id"])
+    write_table(str(tmp_path / "items"), "items", one)
+    with pytest.raises(InputError, match=r"same score \(std .* within held-out queries\): it has collapsed; lower learning_rate"):
+        train({**shop, "items": str(tmp_path / "items")}, tmp_path / "m", num_neighbors=0, num_epochs=1, reading=reading)
+    assert not (tmp_path / "m-card.md").exists()
+
+
+def test_a_teacher_that_knows_no_more_than_the_mean_grade_is_reported(
+    shop: dict[str, str], random_encoder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = train({**shop, "encoder": random_encoder}, tmp_path / "m", num_epochs=1, learning_rate=1e-9)
+    share = report.metrics["validation.mse_over_variance"]
+    assert share >= 1
+    assert report.notes["warning"].startswith(f"the teacher knows no more than the mean grade (mse_over_variance {share:.3g} on")
+    assert report.notes["warning"] in caplog.messages
+    assert "do not label a pool with it" in report.markdown("teacher")
+
+
+def test_spread_within_by_hand() -> None:
+    # q0: 0 and 1 around .5; q1: .2 three times; q2 has one item, which has nothing to differ from: sqrt((.25 + .25) / 5)
+    scores, names = np.array([0.0, 1.0, 0.2, 0.2, 0.2, 0.9]), np.array(["q0", "q0", "q1", "q1", "q1", "q2"])
+    assert spread_within(scores, names) == {"std_within_queries": pytest.approx(np.sqrt(0.1))}
+    assert spread_within(scores[5:], names[5:]) == {}
+
+
 def test_grade_metrics_by_hand() -> None:
     probabilities = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.25, 0.5, 0.25]])
     metrics = grade_metrics(probabilities, np.array([0, 2, 0]), np.array([0.0, 0.5, 1.0]))
@@ -298,7 +329,7 @@ def test_the_plot_holds_the_points() -> None:
     assert plain != other
 
 
-def test_kfp_door(shop: dict[str, str], tmp_path: Path) -> None:
+def test_kfp_door(shop: dict[str, str], random_encoder: str, tmp_path: Path) -> None:
     from components.train_teacher.component import train_teacher
 
     def artifact(name: str, uri: str = "") -> Any:
@@ -308,7 +339,7 @@ def test_kfp_door(shop: dict[str, str], tmp_path: Path) -> None:
         return SimpleNamespace(path=str(path), metadata={})
 
     made = {name: artifact(name) for name in ("model", "summary")}
-    given = {name: artifact(f"{name}.json", uri) for name, uri in shop.items()}
+    given = {name: artifact(f"{name}.json", uri) for name, uri in {**shop, "encoder": random_encoder}.items()}
     given["task"] = dsl.TaskConfig()
     settings = {**SHORT, "num_epochs": 1.0}
     train_teacher.python_func(config=settings, section="teacher", workspace=str(tmp_path / "w"), run_id="r", **given, **made)
@@ -316,9 +347,11 @@ def test_kfp_door(shop: dict[str, str], tmp_path: Path) -> None:
     assert "validation.mse_over_variance" in Path(made["summary"].path).read_text()
 
 
-def test_command_line_trains_and_refuses(shop: dict[str, str], tmp_path: Path) -> None:
+def test_command_line_trains_and_refuses(shop: dict[str, str], random_encoder: str, tmp_path: Path) -> None:
+    start = {**shop, "encoder": random_encoder}
+
     def call(**more: str) -> subprocess.CompletedProcess[str]:
-        places = {**shop, "model": str(tmp_path / "m"), "max-tokens": "64", "num-epochs": "1", "precision": "fp32", **more}
+        places = {**start, "model": str(tmp_path / "m"), "max-tokens": "64", "num-epochs": "1", "precision": "fp32", **more}
         flags = [part for name, value in places.items() for part in (f"--{name}", value)]
         return subprocess.run([sys.executable, "-m", "components.train_teacher", *flags], capture_output=True, text=True, check=False)
 
@@ -327,5 +360,5 @@ def test_command_line_trains_and_refuses(shop: dict[str, str], tmp_path: Path) -
     assert refused.stderr.splitlines()[-1].startswith("error: recipe section 'teacher': key 'folding' = 'hard'")
     assert call().returncode == 0
     config = TrainTeacherConfig(max_tokens=64, num_epochs=1, precision="fp32")
-    run(config, **shop, model=str(tmp_path / "here"), tracker=NullTracker())
+    run(config, **start, model=str(tmp_path / "here"), tracker=NullTracker())
     assert (tmp_path / "m" / "relevance.json").read_text() == (tmp_path / "here" / "relevance.json").read_text()

@@ -1,6 +1,7 @@
 """Requests that wait at the same time are computed together."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +21,18 @@ class QueueFullError(Exception):
         self.retry_after_s = retry_after_s
 
 
+class TooLateError(Exception):
+    """A request waited longer than it may; whoever sent it has mostly gone."""
+
+
 @dataclass(frozen=True)
 class Waiting:
-    """One request's texts and where its scores go."""
+    """One request's texts, where its scores go, and the loop's time until which they are worth computing."""
 
     left: Sequence[str]
     right: Sequence[str]
     scores: asyncio.Future[np.ndarray]
+    until: float
 
 
 class MicroBatcher:
@@ -37,13 +43,16 @@ class MicroBatcher:
         max_wait_s: how long an idle batcher waits for company before it begins with less than `max_pairs`; under load requests gather
             without waiting.
         max_queued: pairs that may wait.
+        max_queued_s: how long a request may wait; looked at when the batch before it is done, so that no request needs a timer.
         on_batch: told the number of pairs of each batch.
     """
 
     def __init__(
-        self, score: Score, *, max_pairs: int, max_wait_s: float, max_queued: int, on_batch: Callable[[int], None] = lambda _: None
-    ) -> None:
-        self.score, self.max_pairs, self.max_wait_s, self.max_queued, self.on_batch = score, max_pairs, max_wait_s, max_queued, on_batch
+        self, score: Score, *, max_pairs: int, max_wait_s: float, max_queued: int, max_queued_s: float,
+        on_batch: Callable[[int], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self.score, self.max_pairs, self.max_wait_s, self.on_batch = score, max_pairs, max_wait_s, on_batch
+        self.max_queued, self.max_queued_s = max_queued, max_queued_s
         self.waiting: deque[Waiting] = deque()
         self.num_queued = 0
         self.busy = False
@@ -55,11 +64,12 @@ class MicroBatcher:
 
         Raises:
             QueueFullError: at once, when too many pairs wait already.
+            TooLateError: when it waited too long, and was not computed.
         """
         if self.num_queued and self.num_queued + len(left) > self.max_queued:
             raise QueueFullError(self.num_queued, retry_after_s=1)
         loop = asyncio.get_running_loop()
-        one = Waiting(left, right, loop.create_future())
+        one = Waiting(left, right, loop.create_future(), loop.time() + self.max_queued_s)
         self.waiting.append(one)
         self.num_queued += len(left)
         if not self.busy and not self.wait:
@@ -70,20 +80,24 @@ class MicroBatcher:
         return await one.scores
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        batch, self.wait = self._take(), None
+        batch, self.wait = self._take(loop.time() if self.busy else -math.inf), None
         self.busy = bool(batch)
         if batch:
             self.on_batch(sum(len(one.left) for one in batch))
             self.thread.submit(self._compute, batch, loop)
 
-    def _take(self) -> list[Waiting]:
-        """The next requests, without those whose client has gone."""
+    def _take(self, now: float) -> list[Waiting]:
+        """The next requests, without those that were cancelled or that waited too long."""
         batch: list[Waiting] = []
         size = 0
         while self.waiting and (not batch or size + len(self.waiting[0].left) <= self.max_pairs):
             one = self.waiting.popleft()
             self.num_queued -= len(one.left)
-            if not one.scores.done():
+            if one.scores.done():
+                continue
+            if now > one.until:
+                one.scores.set_exception(TooLateError(f"the request waited longer than {self.max_queued_s:g} s; try again"))
+            else:
                 batch.append(one)
                 size += len(one.left)
         return batch

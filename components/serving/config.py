@@ -26,10 +26,13 @@ class ServingConfig(StepConfig):
     )
     max_batch_pairs: int = Field(256, ge=1, description="Pairs computed together, at most; a larger request is computed alone.")
     max_queued_pairs: int = Field(2000, ge=1, description="Pairs that may wait; beyond them requests are answered with 429.")
+    max_queued_s: float = Field(
+        2.0, gt=0, description="Seconds that a request may wait while others are computed; then it is answered with 503 and not computed."
+    )
     num_cached_scores: int = Field(200_000, ge=0, description="Scores kept, the last used; 0 keeps none.")
     num_cached_vectors: int = Field(100_000, ge=0, description="Vectors of texts kept by a bi-encoder, the last used; 0 keeps none.")
     max_body_bytes: int = Field(2_000_000, ge=1, description="Bytes of a request's body, at most; beyond: 413.")
     max_items: int = Field(1000, ge=1, description="Items of one request, at most; beyond: 413.")
     max_text_chars: int = Field(4000, ge=1, description="Characters of one text, at most; beyond: 413. Models read the first few hundred.")
     drain_s: float = Field(5.0, ge=0, description="Seconds between SIGTERM, when ready turns false, and the end of listening.")
-    grace_s: float = Field(20.0, ge=0, description="Seconds that requests in flight may take after that.")
+    grace_s: int = Field(20, ge=1, description="Whole seconds that requests in flight may take after that.")

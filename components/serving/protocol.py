@@ -48,7 +48,9 @@ class Answer:
 def parse_json(body: bytes) -> dict[str, Any]:
     try:
         given = json.loads(body)
-    except ValueError as error:
+        # Python reads NaN, and half of a surrogate pair, which no answer could repeat
+        json.dumps(given, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"the body is not JSON: {error}") from None
     if not isinstance(given, dict):
         raise RequestError(f"the body is a JSON {type(given).__name__}; send an object")

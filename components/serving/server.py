@@ -16,12 +16,12 @@ from typing import Any
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from components.serving import protocol
-from components.serving.batching import QueueFullError
+from components.serving.batching import QueueFullError, TooLateError
 from components.serving.config import ServingConfig
 from components.serving.protocol import RequestError
 from components.serving.runtime import open_runtime
@@ -56,7 +56,7 @@ def run(config: ServingConfig, *, model: str, tracker: Tracker) -> Report:
     service = Service(runtime, config)
     settings = uvicorn.Config(
         make_app(service), host=config.host, port=config.port, access_log=False, log_config=None, lifespan="off",
-        timeout_graceful_shutdown=int(config.grace_s) or None, server_header=False,
+        timeout_graceful_shutdown=config.grace_s, server_header=False,
     )  # fmt: skip
     DrainingServer(settings, service).run()
     pairs = service.metrics.registry.get_sample_value("relevance_pairs_total") or 0.0
@@ -139,9 +139,14 @@ def _counted(endpoint: Endpoint, service: Service, route: str) -> Endpoint:
             response = _refusal(str(error), error.status)
         except QueueFullError as error:
             response = _refusal(str(error), 429, {"Retry-After": str(error.retry_after_s)})
+        except TooLateError as error:
+            response = _refusal(str(error), 503, {"Retry-After": "1"})
         except ScoreError as error:
             logger.error("%s: %s", route, error)
             response = _refusal(str(error), 500)
+        except Exception:  # whatever it is, the client and the counters must hear of it
+            logger.exception("%s failed", route)
+            response = _refusal("the server failed; its log says why", 500)
         service.metrics.seconds.labels(route).observe(time.perf_counter() - started)
         service.metrics.requests.labels(route, str(response.status_code)).inc()
         return response
@@ -159,8 +164,11 @@ async def _body(request: Request, max_bytes: int) -> bytes:
     if announced.isdigit() and int(announced) > max_bytes:
         raise RequestError(f"a body of {announced} bytes is too large; at most {max_bytes}", 413)
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise RequestError(f"the body is too large; at most {max_bytes} bytes", 413)
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > max_bytes:
+                raise RequestError(f"the body is too large; at most {max_bytes} bytes", 413)
+    except ClientDisconnect:
+        raise RequestError("the client went before the end of its body") from None
     return bytes(body)

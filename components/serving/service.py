@@ -28,6 +28,7 @@ class Service:
             max_pairs=config.max_batch_pairs,
             max_wait_s=config.max_wait_ms / 1000,
             max_queued=config.max_queued_pairs,
+            max_queued_s=config.max_queued_s,
             on_batch=self.metrics.batch.observe,
         )
         self.ready = False  # until it listens, and again while it drains
@@ -40,15 +41,13 @@ class Service:
     async def answer(self, question: Question) -> Answer:
         """Raises:
         QueueFullError: when too many pairs wait.
+        TooLateError: when the question waited too long.
         ScoreError: when the model gave infinity or NaN.
         """
         distinct = dict.fromkeys(question.queries)
         texts = dict(zip(distinct, model_query(list(distinct)), strict=True))
         left, right = [texts[one] for one in question.queries], model_items(question.fields)
-        scores = await self._scores(left, right)
-        if not np.isfinite(scores).all():
-            raise ScoreError("the model gave infinity or NaN")
-        return answer_of(self.runtime.calibration, scores, question.segments)
+        return answer_of(self.runtime.calibration, await self._scores(left, right), question.segments)
 
     async def _scores(self, left: list[str], right: list[str]) -> np.ndarray:
         keys = self.cache.keys(self.runtime.digest, left, right)
@@ -63,7 +62,13 @@ class Service:
 
 
 def answer_of(calibration: Calibration | None, scores: np.ndarray, segments: Sequence[str]) -> Answer:
-    """What scores [pairs] mean; `segments` of the pairs' queries, EVERYWHERE where unknown."""
+    """What scores [pairs] mean; `segments` of the pairs' queries, EVERYWHERE where unknown.
+
+    Raises:
+        ScoreError: when the model gave infinity or NaN.
+    """
+    if not np.isfinite(scores).all():
+        raise ScoreError("the model gave infinity or NaN")
     if calibration is None:
         return Answer(scores)
     of_query = np.array(segments, object)

@@ -10,6 +10,9 @@ import pytest
 import requests
 from serving_texts import TITLES
 
+from components.serving.config import ServingConfig
+from components.shared.errors import InputError
+
 COMMAND = [sys.executable, "-m", "components.serving"]
 
 
@@ -51,3 +54,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(tmp_path):
     done = subprocess.run([*COMMAND, "--model", "x", "--precision", "fp8"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "'precision' = 'fp8'" in done.stderr
+
+
+@pytest.mark.parametrize("given", [0, 0.5])
+def test_requests_in_flight_have_an_end_in_whole_seconds(given):  # for uvicorn 0 is no end
+    with pytest.raises(InputError, match=f"key 'grace_s' = {given}: Input should be"):
+        ServingConfig.from_mapping({"grace_s": given}, section="serving")

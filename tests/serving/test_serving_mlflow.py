@@ -17,6 +17,7 @@ import requests
 from serving_texts import QUERIES, TITLES
 
 from components.serving import mlflow_model
+from components.serving.service import ScoreError
 from components.shared.errors import InputError
 
 
@@ -41,6 +42,15 @@ def test_the_mlflow_model_scores_as_the_server_and_holds_no_weights(exported, pl
     assert [one.name for one in model.metadata.signature.inputs.inputs][:2] == ["query", "title"]
     assert sum(file.stat().st_size for file in place.rglob("*")) < 50_000
     assert not list(place.rglob("*.pkl"))
+
+
+def test_a_student_that_gives_no_number_is_an_error(place, monkeypatch):
+    import mlflow.pyfunc
+
+    model = mlflow.pyfunc.load_model(str(place))
+    monkeypatch.setattr(model.unwrap_python_model().runtime, "scores", lambda left, right: np.array([1.0, np.nan]))
+    with pytest.raises(ScoreError, match="the model gave infinity or NaN"):
+        model.predict(pd.DataFrame({"query": QUERIES[:2], "title": TITLES[:2]}))
 
 
 def test_a_changed_student_is_refused(exported, tmp_path):

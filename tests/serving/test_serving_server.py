@@ -1,7 +1,11 @@
 """The server over loopback: what it answers, what it refuses, what it counts."""
 
 import re
+import socket
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -65,6 +69,10 @@ def test_documents_may_have_fields(server, runtimes):
     [
         ("/rerank", b"{", 400, "the body is not JSON"),
         ("/rerank", b"[]", 400, "the body is a JSON list; send an object"),
+        ("/rerank", b"[" * 1900, 400, "the body is not JSON: maximum recursion depth"),
+        ("/rerank", b'{"query": "\\ud800", "documents": ["x"]}', 400, r"the body is not JSON: .* surrogates not allowed"),
+        ("/rerank", b'{"query": "\xed\xa0\x80", "documents": ["x"]}', 400, r"the body is not JSON: .* surrogates not allowed"),
+        ("/rerank", b'{"query": "x", "documents": [{"title": "x", "price": NaN}]}', 400, "the body is not JSON: Out of range float"),
         ("/rerank", {"documents": ["x"]}, 400, "'query' and 'segment' are texts"),
         ("/rerank", {"query": "x", "documents": []}, 400, "'documents' is not a list"),
         ("/rerank", {"query": "x", "documents": ["x", 3]}, 400, r"'documents'\[1\] is neither a title"),
@@ -94,6 +102,16 @@ def test_a_bad_request_is_told_what_is_wrong(server, path, body, status, message
 def test_a_body_of_unknown_length_is_stopped_where_it_is_too_long(server):
     answer = server.post("/rerank", (b" " * 500 for _ in range(5)))
     assert (answer.status_code, answer.json()["error"]) == (413, "the body is too large; at most 2000 bytes")
+
+
+def test_a_client_that_goes_before_the_end_of_its_body_is_no_failure(server):
+    before = server.metric("relevance_requests_total", route="rerank", status="400")
+    with socket.create_connection(server.server.servers[0].sockets[0].getsockname()) as client:
+        client.sendall(b"POST /rerank HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+    until = time.monotonic() + 30
+    while server.metric("relevance_requests_total", route="rerank", status="400") == before:
+        assert time.monotonic() < until
+        time.sleep(0.005)
 
 
 def test_a_repeated_question_is_answered_from_the_cache_and_all_is_counted(runtimes):
@@ -126,27 +144,37 @@ class Slow:
         return self.runtime.scores(left, right)
 
 
-def test_what_does_not_fit_in_the_queue_is_told_when_to_come_again(runtimes):
-    slow = Slow(runtimes["cross_encoder"])
-    with serving(slow, max_queued_pairs=4) as server:
-        answers = []
-        ask = lambda word: answers.append(server.post("/rerank", {"query": word, "documents": TITLES}).status_code)  # noqa: E731
-        threads = [threading.Thread(target=ask, args=(word,)) for word in ("red", "blue")]
-        threads[0].start()
+@contextmanager
+def busy(runtime, **settings):
+    """A server that computes a request while another waits, each of four pairs; the second value ends that and gives the answers."""
+    slow = Slow(runtime)
+    with serving(slow, **settings) as server, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(server.post, "/rerank", {"query": "red", "documents": TITLES})
         assert slow.begun.wait(30)
-        threads[1].start()
+        second = pool.submit(server.post, "/rerank", {"query": "blue", "documents": TITLES})
         while server.metric("relevance_queued_pairs") < 4:
             pass
+        yield server, lambda: slow.go.set() or [first.result(), second.result()]
+
+
+def test_what_does_not_fit_in_the_queue_is_told_when_to_come_again(runtimes):
+    with busy(runtimes["cross_encoder"], max_queued_pairs=4) as (server, answers):
         refused = server.post("/rerank", {"query": "green", "documents": ["kettle"]})
-        slow.go.set()
-        for one in threads:
-            one.join()
+        assert [one.status_code for one in answers()] == [200, 200]
     assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
     assert refused.json() == {"error": "4 pairs are waiting; try again in 1 s"}
-    assert answers == [200, 200]
 
 
-def test_a_model_that_gives_no_number_is_an_error_and_the_next_request_is_answered(runtimes):
+def test_a_request_that_waited_too_long_is_told_so_and_not_computed(runtimes):
+    with busy(runtimes["cross_encoder"], max_queued_s=1e-6) as (server, answers):
+        first, second = answers()
+        assert (server.metric("relevance_pairs_total"), server.metric("relevance_batch_pairs_sum")) == (8, 4)
+        assert server.metric("relevance_requests_total", route="rerank", status="503") == 1
+    assert (first.status_code, second.status_code, second.headers["Retry-After"]) == (200, 503, "1")
+    assert second.json() == {"error": "the request waited longer than 1e-06 s; try again"}
+
+
+def test_a_model_that_gives_no_number_is_an_error_and_the_next_request_is_answered(runtimes, caplog):
     class Broken:
         def __getattr__(self, name):
             return getattr(runtimes["cross_encoder"], name)
@@ -159,8 +187,11 @@ def test_a_model_that_gives_no_number_is_an_error_and_the_next_request_is_answer
     with serving(Broken()) as server:
         found = server.post("/rerank", {"query": "nan", "documents": ["x"]})
         assert (found.status_code, found.json()) == (500, {"error": "the model gave infinity or NaN"})
-        assert server.post("/rerank", {"query": "boom", "documents": ["x"]}).status_code == 500
+        found = server.post("/rerank", {"query": "boom", "documents": ["x"]})
+        assert (found.status_code, found.json()) == (500, {"error": "the server failed; its log says why"})
         assert server.post("/rerank", {"query": "kettle", "documents": ["x"]}).status_code == 200
+        assert [server.metric("relevance_requests_total", route="rerank", status=status) for status in ("500", "200")] == [2, 1]
+    assert "RuntimeError: boom" in caplog.text
 
 
 def test_a_calibrated_model_says_gain_and_verdict(runtimes):

@@ -33,6 +33,7 @@ PARTS = {
     "simulate-workers": tables_speed.simulate_workers,
     "score-decoder-gpu": tables_speed.score_decoder_gpu,
     "latency": tables_serving.latency,
+    "latency-pair": tables_serving.per_pair,
     "latency-export": tables_serving.int8_export,
     "serving": tables_serving.serving,
     "train-student": tables_speed.train_student,

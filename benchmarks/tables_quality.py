@@ -45,10 +45,13 @@ def staged_prompts(name: str = "staged_prompts") -> str:
             found.setdefault((one["slice"], one["stage"]), {})[one["metric"]] = one
     means = [[*key, *(f"{own[name]['mean']:.3f}" if name in own else "" for name in STAGE_METRICS)]
              for key, own in found.items() if " - " not in key[1]]  # fmt: skip
-    shown = ("cross_entropy", "pairwise_accuracy", "deviation")
-    differences = [[*key, *(with_interval(own[name], "+") if name in own else "" for name in shown)]
+    shown = ("accuracy", "cross_entropy", "pairwise_accuracy", "deviation")
+    differences = [[*key, *(f"{with_interval(own[name], '+')}, {own[name]['better']}" if name in own else "" for name in shown)]
                    for key, own in found.items() if " - " in key[1]]  # fmt: skip
-    head = f"{len(record['settings']['seeds'])} shops, means; differences with 95 % t-intervals over the shops."
+    head = (
+        f"{len(record['settings']['seeds'])} shops, means; differences with 95 % t-intervals over the shops, and in how many the first is "
+        "better. The best stage is chosen afterwards, anew for each shop and column."
+    )
     names = [STAGE_METRICS[name] for name in shown]
     return f"{head}\n\n{table(['test queries', 'answer', *STAGE_METRICS.values()], means)}\n\n" + table(
         ["test queries", "difference", *names], differences
@@ -201,22 +204,22 @@ def vocabulary() -> str:
         [f"{one['words']:,}", f"{one['item']:.1f}", f"{one['query']:.1f}", f"{one['pair']:.1f}", f"{one['pair'] / whole - 1:+.1%}"]
         for one in real.values()
     ]  # fmt: skip
-    shops = [
-        [str(one["seed"]), f"{one['tokens']['added_words']:.0f}", f"{before:.1f}", f"{after:.1f}", f"{after / before - 1:+.1%}",
-         *(f"{one['quality'][way][metric]:.3f}" for metric in METRICS for way in ("as it is", "with words"))]
-        for one in record["result"]["simulated"]
+    first = table(["words added", "tokens of an item", "of a query", "of both", "change"], rows)
+    shops, summary = record["result"]["simulated"], record["result"]["summary"]
+    lengths = [
+        [str(one["seed"]), *(f"{one['tokens'][key]:.0f}" for key in ("added_words", "marked_tokens")), f"{before:.1f}", f"{after:.1f}",
+         f"{after / before - 1:+.1%}"]
+        for one in shops
         for before, after in [(one["tokens"]["tokens_per_pair.before"], one["tokens"]["tokens_per_pair"])]
     ]  # fmt: skip
-    first = table(["words added", "tokens of an item", "of a query", "of both", "change"], rows)
-    header = [
-        "shop",
-        "words added",
-        "tokens before",
-        "after",
-        "change",
-        *(f"{m}, {way}" for m in METRICS for way in ("as it is", "with words")),
+    second = table(["shop", "words added", "tokens with a mark", "tokens of both before", "after", "change"], lengths)
+    told = [
+        [name, *(with_interval(summary[metric][name], "+") + f", {summary[metric][name]['above_0']} up" for metric in METRICS)]
+        if " - " in name
+        else [name, *(with_interval(summary[metric][name]) for metric in METRICS)]
+        for name in summary[METRICS[0]]
     ]
-    return f"{first}\n\n{table(header, shops)}"
+    return f"{first}\n\n{second}\n\n{table(['student', *METRICS], told)}"
 
 
 def graph_student() -> str:

@@ -21,14 +21,23 @@ def latency() -> str:
     return f"{intro}\n\n{table(header, rows)}"
 
 
+def per_pair() -> str:
+    """Time of one pair by the items of a request."""
+    of_way = dict(load("latency")["result"]["per_pair"])
+    head = f"`{of_way.pop('way').replace('_', ' ')}`:"
+    rows = [[items, f"{one['p50_ms']:.2f}", f"{one['p95_ms']:.2f}"] for items, one in of_way.items()]
+    return f"{head}\n\n{table(['items of a request', 'ms of a pair at p50', 'at p95'], rows)}"
+
+
 def int8_export() -> str:
-    """What the export's own check said, on pairs of train queries."""
+    """What the export's own check said, on pairs of train queries; what it refused is not served."""
     report = load("latency")["result"]["export"]
     rows = [
         [name, f"{one['spearman_within']:.4f}", f"{one['spearman_across']:.4f}", f"{one['largest_difference']:.1e}"]
         for name, one in report["files"].items()
     ]
-    return table(["file", "Spearman within queries", "across", "largest difference"], rows)
+    refused = "".join(f"\n\n`{name}` is refused: {why}." for name, why in report["refused"].items())
+    return table(["file", "Spearman within queries", "across", "largest difference"], rows) + refused
 
 
 def serving() -> str:

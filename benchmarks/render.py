@@ -44,6 +44,8 @@ PARTS = {
     "robustness": tables_quality.robustness,
     "multi-task": tables_quality.multi_task,
     "vocabulary": tables_quality.vocabulary,
+    "pool-sizes": tables_quality.pool_sizes,
+    "price-sort": tables_quality.price_sort,
     "graph-student": tables_quality.graph_student,
     "soft-targets": tables_quality.soft_targets,
     "esci-means": tables_quality.esci_means,

@@ -238,6 +238,35 @@ def graph_student() -> str:
     return "\n\n".join([head, *tables])
 
 
+def pool_sizes() -> str:
+    """The student of each size beside its teacher."""
+    record = load("pool_sizes")
+    found, settings = record["result"]["summary"], record["settings"]
+    smallest = settings["smallest"] * settings["shop"]["judged_per_query"]
+    rows = [
+        [f"{int(name[1:]) * smallest:,}", name[1:], with_interval(own), with_interval(found["student - teacher"][name], "+")]
+        for name, own in found["students"].items()
+    ]
+    head = (
+        f"{len(settings['seeds'])} shops. Teacher: NDCG@10 {with_interval(found['teacher'])}. Rank correlation of NDCG with the pool's size: "
+        f"{with_interval(found['rank_correlation'])}."
+    )
+    return f"{head}\n\n{table(['pairs', 'times', 'NDCG@10 of the student', 'student - teacher'], rows)}"
+
+
+PRICE_SORT = {"unfiltered": "mean gain of the first ten by price", "filtered": "the same with the filter",
+              "filtered - unfiltered": "what the filter adds", "hidden_share": "share of items hidden",
+              "relevant_hidden": "share of a query's relevant items hidden"}  # fmt: skip
+
+
+def price_sort() -> str:
+    """What the filter gives and what it costs."""
+    record = load("price_sort")
+    rows = [[what, with_interval(record["result"]["summary"][name])] for name, what in PRICE_SORT.items()]
+    head = f"{len(record['settings']['seeds'])} shops; the stated bound of the last row is {record['settings']['bound']}."
+    return f"{head}\n\n{table(['', 'mean over the shops'], rows)}"
+
+
 def esci_students() -> str:
     """Every way to teach at the same budget: means, then paired differences, over all queries and over those no setting was chosen on."""
     record = load("esci_students")

@@ -1,9 +1,9 @@
 """How far does a larger pool of teacher's labels carry a student? python benchmarks/pool_sizes.py [--seeds 1 2 3 4 5]
 
 Checks U6 (Walmart, arXiv 2505.07105, claims A-3 and A-4): NDCG on queries that nobody learnt from, for pools from 1 to 64 times the
-smallest, each shown as many pairs in all, and the gap to the teacher, whether or not it closes. The teacher knows a simulated shop's rules and is
-one grade off in a fifth of the pairs, on test queries too. Writes `results/pool_sizes.json`; seeds measured before under the same settings
-stay.
+smallest, each shown as many pairs in all, and the gap to the teacher, whether or not it closes. The teacher knows a simulated shop's
+rules and is one grade off in a fifth of the pairs, on test queries too. Writes `results/pool_sizes.json`; seeds measured before under the
+same settings stay.
 """
 
 import argparse

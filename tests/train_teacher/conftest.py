@@ -68,11 +68,11 @@ def random_encoder(shop: dict[str, str], tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def still_shop(shop: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    """The shop with an encoder without dropout: two processes draw other masks than one."""
+def still_shop(shop: dict[str, str], random_encoder: str, tmp_path: Path) -> dict[str, str]:
+    """The shop with an encoder that tells texts apart, without dropout: two processes draw other masks than one."""
     encoder = tmp_path / "encoder"
     encoder.mkdir()
-    for file in Path(shop["encoder"]).iterdir():
+    for file in Path(random_encoder).iterdir():
         (encoder / file.name).write_bytes(file.read_bytes())
     config = json.loads((encoder / "config.json").read_text())
     (encoder / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}))

@@ -248,8 +248,8 @@ def pool_sizes() -> str:
         for name, own in found["students"].items()
     ]
     head = (
-        f"{len(settings['seeds'])} shops. Teacher: NDCG@10 {with_interval(found['teacher'])}. Rank correlation of NDCG with the pool's size: "
-        f"{with_interval(found['rank_correlation'])}."
+        f"{len(settings['seeds'])} shops. Teacher: NDCG@10 {with_interval(found['teacher'])}. Rank correlation of NDCG with the pool's "
+        f"size: {with_interval(found['rank_correlation'])}."
     )
     return f"{head}\n\n{table(['pairs', 'times', 'NDCG@10 of the student', 'student - teacher'], rows)}"
 

@@ -87,7 +87,7 @@ def build_network(path: Path, spec: folder.ModelSpec, config: TrainTeacherConfig
     """
     torch.manual_seed(config.seed)
     if config.reading == "separate":
-        network = SeparateReader(folder.load_model(path, replace(spec, kind="encoder")))
+        network: Any = SeparateReader(folder.load_model(path, replace(spec, kind="encoder")))
     else:
         network = folder.load_model(path, spec)
     if spec.classifies_as_decoder() and not hasattr(network, "score"):

@@ -20,7 +20,7 @@ class ServingConfig(StepConfig):
         "auto", description="What computes; auto: OpenVINO where it is installed and has such a file, else ONNX Runtime."
     )
     num_threads: int = Field(0, ge=0, description="Threads that compute; 0 takes all cores.")
-    batch_tokens: int = Field(2048, ge=16, description="Tokens of one forward pass, padding included; rows of similar length share one.")
+    batch_tokens: int = Field(1024, ge=16, description="Tokens of one forward pass, padding included; rows of similar length share one.")
     max_wait_ms: float = Field(
         0.0, ge=0, le=1000, description="How long an idle server waits for more requests to compute together, in milliseconds."
     )

@@ -32,7 +32,7 @@ def open_runtime(
     precision: str = "auto",
     runtime: str = "auto",
     num_threads: int = 0,
-    batch_tokens: int = 2048,
+    batch_tokens: int = 1024,
     num_cached_vectors: int = 100_000,
 ) -> "Runtime":
     """The network behind a model folder's address, or `models:/name@champion`.

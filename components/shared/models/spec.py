@@ -33,8 +33,8 @@ class ModelSpec:
     tasks of `text.TASKS` that it was taught, it scores by the first, with at most `step_tokens` tokens before the grade. A teacher with a
     `grader` has no weights here, it is asked over HTTP (`score_pairs/endpoint_engine.py`). A student whose scores were calibrated has the
     map from them to gains in `calibration` (`shared/calibration.py`). A student of kind graph reads `num_neighbors` texts of each list
-    up to `graph_order` steps away (`graph.py`). The score of one of LOGIT_KINDS,
-    times `temperature`, imitates the `target`: a gain (`probability`) or its logit.
+    up to `graph_order` steps away (`graph.py`). The score of one of LOGIT_KINDS, times `temperature`, imitates the `target`: a gain
+    (`probability`) or its logit.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Does the behavior graph help a student, and does a light one keep it? python benchmarks/graph_student.py [--seeds 2 3 4 5]
+"""Does the behavior graph help a student, and does a light one keep it? python benchmarks/graph_student.py [--seeds 2 3 4 5 6]
 
 Checks U9 and U10 of BERM's claims (arXiv 2210.01701, G-2 and G-4): where query and title share no word but both have neighbors, one step
 of the graph beats none by .05 AUC, and where most words match it changes little; a light model that learns again from the student is at
@@ -221,7 +221,7 @@ def _interval(values: np.ndarray) -> dict[str, Any]:
 def main() -> None:
     """Measure every seed and write the results file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 4, 5])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[2, 3, 4, 5, 6])
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger().setLevel(logging.INFO)

@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.shared.edits import EDITS
 from components.shared.errors import InputError
 from pipelines import recipe
 from pipelines.recipe import SECTIONS, load
@@ -58,7 +59,13 @@ def test_students_and_teachers_are_not_asked_to_read_more_than_their_encoders(na
 
 
 def test_recipes_that_users_name_exist():
-    assert recipe.names() == ["cluster", "decoder_gpu", "decoder_nodes", "decoder_tiny", "esci_cpu", "single_gpu", "tiny"]
+    assert recipe.names() == ["cluster", "decoder_gpu", "decoder_nodes", "decoder_tiny", "esci_cpu", "robust", "single_gpu", "tiny"]
+
+
+def test_the_robust_recipe_learns_from_edited_copies_and_reports_on_every_edit():
+    settings = load("robust")
+    assert settings["cross_encoder"]["counterfactual_share"] == settings["bi_encoder"]["counterfactual_share"] == 1
+    assert settings["ranking"]["edits"] == list(EDITS)
 
 
 def test_extends_takes_the_base_and_changes_only_what_is_written(tmp_path):

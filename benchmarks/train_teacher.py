@@ -4,8 +4,9 @@
   python benchmarks/train_teacher.py --device cuda --name train_teacher_gpu   # one GPU of 80 GB: 0.6 and 7 billion weights
 
 Both sides train the same random weights on the same prompts (log-normal lengths) with the same number of prompts a step, optimizer and
-precision. Ours are the loop, batches and loss of `train_teacher`; the Trainer pads what a random sampler gives it, as its users do.
-Rounds alternate between the two. Tokens are real ones, padding is not counted; the first steps of a round are not timed.
+precision. Ours are the loop, batches and loss of `train_teacher`; the Trainer pads what a random sampler gives it, as its users do, and
+once more what its own sampler gives it that groups by length. Rounds alternate between the three. Tokens are real ones, padding is not
+counted; the first steps of a round are not timed.
 """
 
 import argparse
@@ -46,6 +47,7 @@ from components.train_teacher.objective import Objective
 
 GAINS = [0.0, 0.01, 0.1, 1.0]
 WARM_STEPS = 2
+SAMPLING = {"trainer": "random", "grouped_trainer": "group_by_length"}
 SMALL = Qwen3Config(
     hidden_size=384, num_hidden_layers=6, num_attention_heads=6, num_key_value_heads=2, head_dim=64, intermediate_size=1024,
     vocab_size=16384,
@@ -166,7 +168,9 @@ class Counting(DataCollatorWithPadding):
         return batch
 
 
-def plain_trainer(case: Case, config: TrainTeacherConfig, network: Any, examples: Examples, device: torch.device) -> tuple[float, float]:
+def plain_trainer(
+    case: Case, config: TrainTeacherConfig, network: Any, examples: Examples, device: torch.device, sampling: str
+) -> tuple[float, float]:
     """(tokens/s, share of padding) of `transformers.Trainer` with as many prompts a step as ours have on average, accumulated in parts."""
     columns, grades = examples.encoded.columns, examples.grades
     data = [{name: column[row] for name, column in columns.items()} | {"labels": int(grades[row])} for row in range(len(grades))]
@@ -175,7 +179,8 @@ def plain_trainer(case: Case, config: TrainTeacherConfig, network: Any, examples
         arguments = TrainingArguments(
             where, per_device_train_batch_size=max(1, round(config.batch_tokens / float(examples.encoded.lengths.mean()) / case.parts)),
             gradient_accumulation_steps=case.parts,
-            max_steps=case.steps, learning_rate=1e-5, bf16=config.precision == "bf16", use_cpu=device.type == "cpu",
+            max_steps=case.steps, train_sampling_strategy=sampling,
+            learning_rate=1e-5, bf16=config.precision == "bf16", use_cpu=device.type == "cpu",
             gradient_checkpointing=config.activation_checkpointing, report_to=[], save_strategy="no", logging_strategy="no",
             disable_tqdm=True, optim="adamw_torch_fused", dataloader_pin_memory=device.type == "cuda", remove_unused_columns=False,
         )  # fmt: skip
@@ -194,7 +199,7 @@ def measure(case: Case, device: torch.device) -> dict[str, Any]:
     cost = estimate(shape, config, num_tokens=float(lengths.sum()), mean_tokens=float(lengths.mean()), peak=peak)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    rates: dict[str, list[float]] = {"ours": [], "trainer": []}
+    rates: dict[str, list[float]] = {"ours": [], **{name: [] for name in SAMPLING}}
     found: dict[str, Any] = {"parameters": shape.parameters, "trained": shape.trained, "mean_tokens": float(lengths.mean())}
     for number in range(case.rounds):
         rates["ours"].append(ours(case, config, network, examples, device, number))
@@ -205,12 +210,14 @@ def measure(case: Case, device: torch.device) -> dict[str, Any]:
                 "estimated_bytes": cost.memory,
                 "estimate_over_measured": cost.memory / peak_bytes,
             }
-        rate, found["padding_share_trainer"] = plain_trainer(case, config, network, examples, device)
-        rates["trainer"].append(rate)
+        for name, sampling in SAMPLING.items():
+            rate, found[f"padding_share_{name}"] = plain_trainer(case, config, network, examples, device, sampling)
+            rates[name].append(rate)
     found["padding_share"] = padding_share(lengths, examples.batches(0, config))
     found["tokens_per_s"] = {name: statistics.median(values) for name, values in rates.items()}
     found["utilisation"] = {name: cost.utilisation(rate) for name, rate in found["tokens_per_s"].items()}
-    found["times_trainer"] = statistics.median(a / b for a, b in zip(rates["ours"], rates["trainer"], strict=True))
+    for name in SAMPLING:
+        found[f"times_{name}"] = statistics.median(a / b for a, b in zip(rates["ours"], rates[name], strict=True))
     return found | {"peak_tflops": peak / 1e12, "rounds": rates}
 
 
@@ -240,7 +247,7 @@ def main() -> None:
         machine, settings, result = {key: kept[key] for key in ("machine", "versions")}, kept["settings"], kept["result"]
     for name, case in cases.items():
         result[name] = measure(case, device)
-        print(name, {key: result[name].get(key) for key in ("tokens_per_s", "utilisation", "memory", "times_trainer")}, flush=True)
+        print(name, {key: value for key, value in result[name].items() if key not in ("rounds", "peak_tflops")}, flush=True)
         save(given.name, machine, settings, result)
         if device.type == "cuda":
             torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""A trained student as the files that serving reads, each held against the student on pairs that it has not learnt from."""
+"""A trained student as the files that serving reads, each held against the student before it is kept."""
 
 import logging
 import tempfile
@@ -42,7 +42,8 @@ FORMATS = {
     "openvino_int8": Format("openvino_int8", "model_openvino_int8.xml", ("openvino",), "onnx,openvino", (*WRITER, "openvino", "nncf")),
 }
 LARGEST_DIFFERENCE = 1e-4  # of a score, in float32; rounding errs by a hundredth of it
-MAX_PAIRS, NUM_RANGES, BATCH_TOKENS = 2000, 300, 4096  # NUM_RANGES: pairs that show 8 bits which values are to come
+MIN_PAIRS, MAX_PAIRS = 200, 2000  # that are compared
+NUM_RANGES, BATCH_TOKENS = 300, 4096  # NUM_RANGES: pairs that show 8 bits which values are to come
 Texts = tuple[list[str], list[str]]
 
 
@@ -61,13 +62,14 @@ def export(config: TrainStudentConfig, model: str, texts: Texts, lessons: Lesson
     `export.json` has the files with digest and quality, and why others were refused.
 
     Args:
-        texts: of all rows of `lessons`; the held-out ones are compared, some of the others show the ranges of 8 bits.
+        texts: of all rows of `lessons`; the held-out ones are compared, with others where they are fewer than `MIN_PAIRS`; some of the
+            others show the ranges of 8 bits.
     """
     place = storage.join(model, FOLDER)
     storage.remove(place)
     if not config.export:
         return {}
-    scorer, rows = Scorer(model), lessons.validation()[:MAX_PAIRS]
+    scorer, rows = Scorer(model), _compared(lessons)
     pairs, learnt = _taken(texts, rows), _taken(texts, _some(lessons.training(), config.seed))
     wanted = [one for given, one in FORMATS.items() if given in config.export]
     with tempfile.TemporaryDirectory(prefix="onnx-") as scratch:
@@ -114,6 +116,12 @@ def _encoded(scorer: Scorer, texts: Texts) -> Columns:
     """What the network reads: pairs, or the left texts and then the right ones."""
     read = texts if scorer.spec.reads_jointly() else (texts[0] + texts[1],)
     return encode_rows(scorer.tokenizer, *read, max_tokens=scorer.spec.max_tokens)
+
+
+def _compared(lessons: Lessons) -> np.ndarray:
+    """Rows of the held-out pairs, and of learnt ones where those say too little of an order."""
+    rows = lessons.validation()[:MAX_PAIRS]
+    return np.concatenate([rows, lessons.training()[: max(0, MIN_PAIRS - len(rows))]])
 
 
 def _taken(texts: Texts, rows: np.ndarray) -> Texts:

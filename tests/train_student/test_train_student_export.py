@@ -21,7 +21,7 @@ from components.train_student.exporting import check_exporter, compare, export
 from components.train_student.students import BiEncoder, save_student
 
 LEFT, RIGHT = ["w1 w2", "w1 w2", "w3 w4", "w3 w4"], ["w1 w5", "w9 w2 w7", "w3", "w8 w8"]
-LESSONS = SimpleNamespace(validation=lambda: np.arange(4), training=lambda: np.arange(4), query=np.array([0, 0, 1, 1]))
+LESSONS = SimpleNamespace(validation=lambda: np.arange(2), training=lambda: np.arange(2, 4), query=np.array([0, 0, 1, 1]))
 
 
 def exported(model: str, **settings) -> tuple[dict[str, float], dict]:
@@ -88,7 +88,7 @@ def test_eight_bits_that_order_otherwise_are_refused_and_leave_no_file(tmp_path:
     words = [f"w{number}" for number in range(24)]
     left = [text for text in (" ".join(rng.choice(words, 3)) for _ in range(4)) for _ in range(6)]
     right = [" ".join(rng.choice(words, 5)) for _ in left]
-    lessons = SimpleNamespace(validation=lambda: np.arange(24), training=lambda: np.arange(24), query=np.repeat(np.arange(4), 6))
+    lessons = SimpleNamespace(validation=lambda: np.arange(18), training=lambda: np.arange(18, 24), query=np.repeat(np.arange(4), 6))
     config = TrainStudentConfig.from_mapping({"export": ["onnx", "onnx_int8"]}, section="cross_encoder")
     place = make_student(tmp_path, 300.0)
     metrics = export(config, place, (left, right), lessons)
@@ -112,6 +112,13 @@ def test_a_file_counts_as_its_worst_runtime_reads_it(student: str, monkeypatch: 
     metrics, report = exported(student, export=["onnx"])
     assert metrics["export.fp32.largest_difference"] > 0.1
     assert report["refused"]["fp32"].startswith("it changes a score by")
+
+
+@pytest.mark.parametrize(("held_out", "learnt_too"), [(2500, 0), (150, 50), (0, 200)])
+def test_few_held_out_pairs_are_not_all_that_a_file_is_judged_on(held_out: int, learnt_too: int) -> None:
+    validation, training = np.arange(held_out), np.arange(held_out, held_out + 400)
+    rows = exporting._compared(SimpleNamespace(validation=lambda: validation, training=lambda: training))
+    assert rows.tolist() == [*validation[:2000], *training[:learnt_too]]
 
 
 def test_quality_by_hand() -> None:

@@ -9,12 +9,15 @@ from components.train_teacher import targets
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Examples
 
+ALL_SHARED = 3  # the stage of ZeRO that shares out weights too
+
 
 class Objective:
     """Mean loss of a batch, by the configured reading and loss.
 
     Where a loss compares items, rows of unlike length stand together, which are read in several passes of similar length: exact, and it
-    saves most padding. Not under ZeRO 3, which gathers weights in each pass, so that processes must make equally many.
+    saves most padding. ZeRO 3 gathers weights in each pass, so that processes must make equally many: as many as the whole batch would
+    take, which no part of it exceeds.
     """
 
     def __init__(self, examples: Examples, gains: list[float], config: TrainTeacherConfig, device: torch.device) -> None:
@@ -22,7 +25,6 @@ class Objective:
         self.targets = torch.from_numpy(examples.targets).float().to(device)
         self.gains = torch.tensor(gains, dtype=torch.float32, device=device)
         self.judged = np.asarray(gains, np.float32)[examples.grades]
-        self.is_split = config.compares_items() and config.zero_stage < 3
         self.lengths = examples.encoded.tokens.lengths if isinstance(examples.encoded, EncodedApart) else examples.encoded.lengths
 
     def __call__(self, model: torch.nn.Module, rows: np.ndarray, batch: np.ndarray | None = None) -> torch.Tensor:
@@ -42,11 +44,15 @@ class Objective:
         if self.config.ranking_weight:
             log_t, log_rest = targets.expected_gain_logs(logits, self.gains)
             loss = loss + self.config.ranking_weight * self._of_order(log_t - log_rest, rows, batch)
+        if self.config.zero_stage == ALL_SHARED:
+            shortest = rows[[self.lengths[rows].argmin()]]
+            for _ in range(len(self.passes(batch)) - len(parts)):
+                loss = loss + 0.0 * model(**encoded.batch(shortest, self.device)).logits.sum()
         return loss
 
     def passes(self, rows: np.ndarray) -> list[np.ndarray]:
         """Numbers in `lengths` of what each forward pass over `rows` reads."""
-        return self.examples.encoded.passes(rows) if self.is_split else [rows]
+        return self.examples.encoded.passes(rows) if self.config.compares_items() else [rows]
 
     def _of_order(self, scores: torch.Tensor, rows: np.ndarray, batch: np.ndarray) -> torch.Tensor:
         """RankNet over the items of each query, as what it adds to the mean over the queries of `batch`."""

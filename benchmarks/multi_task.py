@@ -1,4 +1,4 @@
-"""Do sub-judgments beside the score help students that start from MiniLM? python benchmarks/multi_task.py [--seeds 1 2 3]
+"""Do sub-judgments beside the score help students that start from MiniLM? python benchmarks/multi_task.py [--seeds 1 2 3 4 5]
 
 Checks U12 of ELLM-rele (arXiv 2411.13045): score and steps beat the score alone for the student that reads pairs and for the one of two
 towers, on queries that nobody has judged and hardly anybody asks; and the heads are right more often than the majority. Gains of a
@@ -57,7 +57,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     """Measure every seed and write the results file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     settings = {"shop": SHOP, "encoder": ENCODER, "students": STUDENTS, "arms": ARMS}

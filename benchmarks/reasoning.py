@@ -1,13 +1,14 @@
-"""What reasoning adds to a generative teacher: python benchmarks/reasoning.py [--seeds 0 1 2]
+"""What reasoning adds to a generative teacher: python benchmarks/reasoning.py [--seeds 1 2 3 4 5]
 
-A small decoder learns to grade pairs of `rule_shop` by the room's own training: the grade alone, then with `explain`, with `rules` and
-with `reflect` added one after the other, at equal steps. Its weights are random but for words that begin with the catalogue's
-co-occurrence and attention that begins by finding equal words: a language model's own training would have taught it that. The
-sub-judgments that it learns from follow from the shop's rule.
+A small decoder learns to grade pairs of `rule_shop` by the room's own training: the grade alone, then with `explain`, with `rules` and with
+`reflect` added one after the other, at equal steps. It starts from weights that stand in for a language model: random but for words that
+begin with the catalogue's co-occurrence and attention that begins by finding equal words, then taught to write grades of another rule
+than the shop's. The sub-judgments that it learns from follow from the shop's rule.
 
 Judged on queries that it has not seen: macro F1 and accuracy, written step by step and given at once; the share of malformed chains; and
 of decisions that were made wrong on purpose the share that `reflect` puts right, beside how often the same teacher is right without
-being told a decision. Writes benchmarks/results/reasoning.json, where seeds and arms of earlier runs with the same settings stay.
+being told a decision. Settings were chosen on seed 0. Writes benchmarks/results/reasoning.json, where seeds of earlier runs with the same
+settings stay.
 """
 
 import argparse
@@ -15,15 +16,16 @@ import json
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from filelock import FileLock
-from machine import RESULTS, describe_machine, save
-from rule_shop import GAINS, Shop, item_ids, query_ids, write_judgments
+from machine import run_seeds
+from rule_shop import GAINS, Shop, coarser, item_ids, query_ids, summarise, write_judgments
 from sklearn.metrics import f1_score
 from tokenizers import ByteLevelBPETokenizer
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
@@ -46,9 +48,10 @@ SHAPE: dict[str, Any] = {
 WORD_STD, MATCHING_GAIN = 0.1, 2.0
 PAIRS, TEST_PAIRS = 4000, 1200
 TRAINING: dict[str, Any] = {
-    "form": "generative", "num_neighbors": 0, "max_tokens": 48, "step_tokens": 40, "batch_size": 32, "num_epochs": 48,
+    "form": "generative", "num_neighbors": 0, "max_tokens": 48, "step_tokens": 40, "batch_size": 32, "num_epochs": 12,
     "learning_rate": 2e-3, "validation_share": 0.0, "precision": "fp32", "smoothing": 0.0, "checkpoint_steps": 0,
 }  # fmt: skip
+BASE = {"seed": 100, "num_epochs": 48}
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,18 @@ class World:
     truth: np.ndarray
 
 
-def make_world(place: Path, seed: int) -> World:
-    """Judged pairs of four fifths of the shop's queries, and what the rule says of their aspects; pairs of the others to be examined on."""
+def make_world(place: Path, seed: int, *, coarse: bool = False) -> World:
+    """Judged pairs of four fifths of the shop's queries, and what the rule says of their aspects; pairs of the others to be examined on.
+
+    With `coarse` two fifths are judged, by another rule.
+    """
     shop, rng = Shop.make(), np.random.default_rng(seed)
     sources = shop.write(place, {"max_tokens": 32, "hidden_size": 16, "num_layers": 1, "intermediate_size": 16, "num_heads": 1})
     *learnt, examined = shop.parts()
-    query, item = shop.draw_pairs(np.concatenate(learnt), PAIRS, rng, by_traffic=False)
+    query, item = shop.draw_pairs(learnt[0] if coarse else np.concatenate(learnt), PAIRS, rng, by_traffic=False)
+    grades = shop.grades(query, item)
     places = {"card": sources.card, "items": sources.items, "queries": sources.queries}
-    places["judgments"] = write_judgments(place / "judgments.parquet", query, item, shop.grades(query, item))
+    places["judgments"] = write_judgments(place / "judgments.parquet", query, item, coarser(grades) if coarse else grades)
     places["sub_judgments"] = str(place / "sub_judgments")
     tables.write_table(places["sub_judgments"], "sub_judgments", verdicts(shop, query, item))
     unseen = shop.draw_pairs(examined, TEST_PAIRS, rng, by_traffic=False)
@@ -96,8 +103,15 @@ def verdicts(shop: Shop, query: np.ndarray, item: np.ndarray) -> pa.Table:
     )  # fmt: skip
 
 
-def make_decoder(place: Path, world: World, seed: int) -> str:
-    """A small Qwen3 of random weights that reads bytes in pieces learnt from this shop's texts and the tasks."""
+def make_base(place: Path) -> str:
+    """A small Qwen3 that reads bytes in pieces learnt from this shop's texts and the tasks, and writes grades of another rule."""
+    world = make_world(place, BASE["seed"], coarse=True)
+    config = TrainTeacherConfig.from_mapping({**TRAINING, **BASE}, section="teacher")
+    run(config, **_inputs(world), encoder=_make_decoder(place, world), model=str(place / "base"), tracker=NullTracker())
+    return str(place / "base")
+
+
+def _make_decoder(place: Path, world: World) -> str:
     inner = ByteLevelBPETokenizer()
     written = [f"{aspect}: {verdict}\n" for aspect in ASPECTS for verdict in VERDICTS] + ["error: too_high\n", "error: too_low\n"]
     asked = text.teacher_query(world.queries["query"]).to_pylist()
@@ -107,9 +121,9 @@ def make_decoder(place: Path, world: World, seed: int) -> str:
         [*prompts, *[*text.TASKS.values(), *written] * 100], vocab_size=1500, special_tokens=[end], show_progress=False
     )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner._tokenizer, eos_token=end, pad_token=end)
-    torch.manual_seed(seed)
+    torch.manual_seed(BASE["seed"])
     model = Qwen3ForCausalLM(Qwen3Config(vocab_size=len(tokenizer), eos_token_id=0, pad_token_id=0, **SHAPE))
-    _start_warm(model, token_presence(tokenizer, text.item_text(world.items).to_pylist() + asked), seed)
+    _start_warm(model, token_presence(tokenizer, text.item_text(world.items).to_pylist() + asked), BASE["seed"])
     base = str(place / "decoder")
     folder.save(base, model, tokenizer, folder.ModelSpec("encoder", 256))
     return base
@@ -154,43 +168,45 @@ def macro_f1(truth: np.ndarray, guessed: np.ndarray) -> float:
     return float(f1_score(truth, guessed, labels=np.unique(truth), average="macro"))
 
 
-def measure(seed: int, arms: list[str], training: dict[str, Any]) -> dict[str, Any]:
-    result: dict[str, Any] = {"seed": seed}
-    with tempfile.TemporaryDirectory() as temporary:
-        place = Path(temporary)
-        world = make_world(place, seed)
-        base = make_decoder(place, world, seed)
-        for arm in arms:
-            told = {"reasoning": ARMS[arm], "sub_judgments": world.places["sub_judgments"]} if ARMS[arm] else {}
-            config = TrainTeacherConfig.from_mapping({**training, **told, "seed": seed}, section="teacher")
-            model = str(place / arm.strip("+ ").replace(" ", "_"))
-            started = time.perf_counter()
-            inputs = {name: world.places[name] for name in ("card", "items", "queries", "judgments")}
-            report = run(config, **inputs, encoder=base, model=model, tracker=NullTracker())
-            seconds = round(time.perf_counter() - started, 1)
-            result[arm] = {**judge(model, world, ARMS[arm], seed), "training_seconds": seconds, "steps": int(report.metrics["num_steps"])}
-            print(seed, arm, json.dumps(result[arm]), flush=True)
+def measure(base: str, seed: int, place: Path) -> dict[str, Any]:
+    """Of each arm what `judge` finds, and what its training took."""
+    world, result = make_world(place, seed), {}
+    for number, (arm, reasoning) in enumerate(ARMS.items()):
+        told = {"reasoning": reasoning, "sub_judgments": world.places["sub_judgments"]} if reasoning else {}
+        config = TrainTeacherConfig.from_mapping({**TRAINING, **told, "seed": seed}, section="teacher")
+        model = str(place / str(number))
+        started = time.perf_counter()
+        report = run(config, **_inputs(world), encoder=base, model=model, tracker=NullTracker())
+        seconds = round(time.perf_counter() - started, 1)
+        result[arm] = {**judge(model, world, reasoning, seed), "training_seconds": seconds, "steps": int(report.metrics["num_steps"])}
+        print(seed, arm, json.dumps(result[arm]), flush=True)
     return result
+
+
+def _inputs(world: World) -> dict[str, str]:
+    return {name: world.places[name] for name in ("card", "items", "queries", "judgments")}
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Over seeds, with t-intervals: each arm's metrics, and what its task adds to those of the arm before it, where both have them."""
+    first = runs[0]
+    found: dict[str, Any] = {arm: {name: {"value": summarise([run[arm][name] for run in runs])} for name in first[arm]} for arm in ARMS}
+    for before, arm in pairwise(ARMS):
+        for name in [one for one in found[arm] if one in first[before] and one not in ("steps", "training_seconds")]:
+            found[arm][name]["added"] = summarise([run[arm][name] - run[before][name] for run in runs])
+    return found
 
 
 def main() -> None:
     """Measure every arm for every seed and write the results file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="worlds and starting weights")
-    parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
-    parser.add_argument("--set", nargs="*", default=[], help="settings of the training, as key=value")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="judged pairs and order of training")
     given = parser.parse_args()
-    training = {**TRAINING, **{key: json.loads(value) for key, value in (one.split("=", 1) for one in given.set)}}
-    machine = describe_machine()
-    settings = {"pairs": [PAIRS, TEST_PAIRS], "decoder": SHAPE, "warm_start": [WORD_STD, MATCHING_GAIN], "training": training, "arms": ARMS}
-    for seed in given.seeds:
-        found = measure(seed, given.arms, training)
-        with FileLock(Path(tempfile.gettempdir()) / "reasoning.lock"):
-            file = RESULTS / "reasoning.json"
-            standing = json.loads(file.read_text()) if file.is_file() else {}
-            known = {one["seed"]: one for one in standing["result"]} if standing.get("settings") == settings else {}
-            known[seed] = {**known.get(seed, {}), **found}
-            save("reasoning", machine, settings, [known[one] for one in sorted(known)])
+    settings = {"pairs": [PAIRS, TEST_PAIRS], "decoder": SHAPE, "warm_start": [WORD_STD, MATCHING_GAIN], "base": BASE}
+    settings |= {"training": TRAINING, "arms": ARMS}
+    with tempfile.TemporaryDirectory() as place:
+        base = make_base(Path(place))
+        run_seeds("reasoning", settings, given.seeds, partial(measure, base), summary)
 
 
 if __name__ == "__main__":

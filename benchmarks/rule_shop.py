@@ -35,6 +35,7 @@ KINDS = tuple(kind for department in DEPARTMENTS for kind in department)
 COLORS = ("black", "white", "red", "blue")
 MATERIALS = ("plain", "wood", "steel")
 GAINS = (0.0, 0.1, 0.3, 0.6, 1.0)
+ONE_WRONG = 3  # grade of an item with one wrong attribute
 PER_DEPARTMENT = len(DEPARTMENTS[0])
 
 
@@ -136,13 +137,24 @@ def train(sources: Sources, model: Path, **settings: Any) -> None:
     run(config, **places, model=str(model), tracker=NullTracker())
 
 
-def base_teacher(shop: Shop, place: Path, queries: np.ndarray, *, num_pairs: int = 2000, num_epochs: int = 30) -> Sources:
-    """Sources whose `encoder` is a teacher that has learnt the rule from `queries`: it stands in for a pretrained language model."""
+def base_teacher(
+    shop: Shop, place: Path, queries: np.ndarray, *, num_pairs: int = 2000, num_epochs: int = 30, coarse: bool = False
+) -> Sources:
+    """Sources whose `encoder` is a teacher that has learnt from `queries`: it stands in for a pretrained language model.
+
+    It has learnt the rule by traffic, or (`coarse`) of all queries alike another one, to which one wrong attribute is as bad as two.
+    """
     sources = shop.write(place, SIZES)
-    query, item = shop.draw_pairs(queries, num_pairs, np.random.default_rng(100))
-    file = write_judgments(place / "base.parquet", query, item, shop.grades(query, item))
+    query, item = shop.draw_pairs(queries, num_pairs, np.random.default_rng(100), by_traffic=not coarse)
+    grades = shop.grades(query, item)
+    file = write_judgments(place / "base.parquet", query, item, coarser(grades) if coarse else grades)
     train(replace(sources, judgments=file), place / "base", num_epochs=num_epochs, learning_rate=2e-3)
     return replace(sources, encoder=str(place / "base"))
+
+
+def coarser(grades: np.ndarray) -> np.ndarray:
+    """Grades by another rule than the shop's: one wrong attribute is as bad as two."""
+    return np.where(grades == ONE_WRONG, ONE_WRONG - 1, grades)
 
 
 class Examination:

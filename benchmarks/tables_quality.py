@@ -1,6 +1,6 @@
 """Tables of how good models are."""
 
-from page_parts import load, machine_line, table, with_interval
+from page_parts import load, table, with_interval
 
 SYSTEMS = ("bm25", "untrained", "teacher", "cross_encoder", "bi_encoder")
 
@@ -59,16 +59,19 @@ def staged_prompts(name: str = "staged_prompts") -> str:
 
 
 def soft_targets() -> str:
+    """NDCG of every folding by both sets of gains, and what the first is ahead of it."""
     record = load("soft_targets")
-    rows = [
-        [one["arm"], str(one["queries"]), with_interval(one["ndcg@10"]),
-         with_interval(one["first arm minus it"], "+") if "first arm minus it" in one else "",
-         ", ".join(f"{value:.2f}" for value in one.get("mse_over_variance", []))]
-        for one in record["result"]
-    ]  # fmt: skip
-    shops = f"{len(record['settings']['seeds'])} shops" if len(record["settings"]["seeds"]) > 1 else "One shop"
-    header = ["trained on", "test queries", "ndcg@10", "first row minus it", "squared error over variance"]
-    return f"{shops}; bootstrap over queries.\n\n{table(header, rows)}"
+    found, arms = record["result"]["summary"], record["settings"]["arms"]
+    sets = [name for name in found if name != "mse_over_variance"]
+    shown = {"": "ndcg@10", "first row - it, ": "first arm minus it"}
+    rows = [[arm, *(of_seeds(found[one][arm][key], "+" if label else "") for one in sets for label, key in shown.items())] for arm in arms]
+    header = ["trained on", *(f"{label}{one}" for one in sets for label in shown)]
+    error = with_interval(found["mse_over_variance"])
+    return f"{_seeds(record)} Squared error over variance with all five grades: {error}.\n\n{table(header, rows)}"
+
+
+def _seeds(record: dict) -> str:
+    return f"{len(record['settings']['seeds'])} seeds, 95 % t-intervals."
 
 
 def sub_judgments() -> str:
@@ -87,10 +90,11 @@ def sub_judgments() -> str:
     return f"{len(record['result'])} shops of {record['result'][0][way]['pairs']:,} pairs.\n\n{table(header, rows)}"
 
 
-def of_seeds(one: dict) -> str:
+def of_seeds(one: dict, sign: str = "+") -> str:
+    """With how many are above 0 where the sign matters."""
     if one["low"] == one["high"]:  # one seed, or all alike
-        return f"{one['mean']:+.3f}"
-    return f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}], {one['above_0']} above 0"
+        return f"{one['mean']:{sign}.3f}"
+    return with_interval(one, sign) + (f", {one['above_0']} above 0" if sign else "")
 
 
 def preference_tuning(name: str = "preference_tuning") -> str:
@@ -130,19 +134,14 @@ def _kept(record: dict, rule: str) -> str:
 
 
 def reasoning() -> str:
-    """A row per seed and arm, as measured."""
+    """Each arm's means, and what its task adds to the arm before it."""
     record = load("reasoning")
-    names = ("steps", "macro_f1", "accuracy", "at_once.macro_f1", "at_once.accuracy", "malformed_share", "reflect.fixed",
-             "reflect.fixed_of_own_errors")  # fmt: skip
-    rows = [
-        [str(one["seed"]), arm, *(_plain(one[arm].get(name)) for name in names)]
-        for one in record["result"] for arm in record["settings"]["arms"] if arm in one
-    ]  # fmt: skip
-    return machine_line(record) + "\n\n" + table(["seed", "taught", *(name.replace("_", " ") for name in names)], rows)
-
-
-def _plain(value: float | None) -> str:
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+    names = ("macro_f1", "accuracy", "at_once.macro_f1", "malformed_share", "reflect.fixed", "reflect.fixed_of_own_errors")
+    found = record["result"]["summary"]
+    rows = [[arm, *(of_seeds(own[name]["value"], "") if name in own else "-" for name in names)] for arm, own in found.items()]
+    added = [[arm, *(of_seeds(own[name]["added"]) for name in names[:3])] for arm, own in found.items() if "added" in own[names[0]]]
+    header = [name.replace("_", " ") for name in names]
+    return f"{_seeds(record)}\n\n{table(['taught', *header], rows)}\n\n{table(['what it adds', *header[:3]], added)}"
 
 
 def robustness() -> str:

@@ -13,11 +13,12 @@ import json
 import logging
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import describe_machine, kept_runs, save
+from machine import run_seeds
 from rule_shop import SETTINGS, Examination, Shop, base_teacher, query_ids, summarise, train, write_judgments
 
 from components.simulate_shop.judging import blur_grades
@@ -93,33 +94,26 @@ def compare(runs: list[dict[str, Any]], metric: str) -> dict[str, Any]:
     return {f"{arm} - random": summarise([one[arm] - base for one, base in pairs[arm]]) for arm in arms}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[20, 21, 22, 23, 24])
-    given = parser.parse_args()
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    machine, shop = describe_machine(), Shop.make()
-    *judged, examined = shop.parts()
-    settings = {"pairs": PAIRS, "noise": NOISE, "base": BASE, "selection": SELECTION, "training": TRAINING}
-    runs = kept_runs("data_selection", settings, given.seeds)
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        sources = base_teacher(shop, place, judged[0], **BASE)
-        examination = Examination(shop, sources, examined)
-        for seed in given.seeds:
-            work = place / str(seed)
-            work.mkdir()
-            runs.append({"seed": seed, **one_seed(shop, sources, examination, np.concatenate(judged), seed, work)})
-            result = {"summary": summary(runs), "runs": runs}
-            save("data_selection", machine, {**settings, "seeds": [run["seed"] for run in runs]}, result)
-
-
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for rule in runs[0]["rules"]:
         share = [one["rules"][rule]["wrong"] / one["base_rate"] for one in runs if one["rules"][rule]["kept"]]
         found[f"wrong share over base rate, {rule}"] = summarise(share) if share else None
     return found | {metric: compare(runs, metric) for metric in ("accuracy", "macro_f1")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[20, 21, 22, 23, 24])
+    given = parser.parse_args()
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    shop = Shop.make()
+    *judged, examined = shop.parts()
+    settings = {"pairs": PAIRS, "noise": NOISE, "base": BASE, "selection": SELECTION, "training": TRAINING}
+    with tempfile.TemporaryDirectory() as place:
+        sources = base_teacher(shop, Path(place), judged[0], **BASE)
+        measure = partial(one_seed, shop, sources, Examination(shop, sources, examined), np.concatenate(judged))
+        run_seeds("data_selection", settings, given.seeds, measure, summary)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ PORT ?= 5000
 WORKERS ?= 2
 CRON ?=
 TIME_ZONE ?=
+NAMESPACE ?=
 
 comma := ,
 .DEFAULT_GOAL := help
@@ -77,16 +78,16 @@ compile: $(STAMP) ## write runs/pipeline.yaml, the pipeline that `run` executes 
 
 # PROFILE defaults to laptop for `compile`, and to cluster here: it is passed on only where somebody gave it
 CLUSTER = --recipe $(RECIPE) --workspace '$(WORKSPACE)' $(if $(filter-out file,$(origin PROFILE)),--profile $(PROFILE)) \
-	$(if $(DATA),--data '$(DATA)') $(foreach one,$(SET),--set '$(one)')
+	$(if $(NAMESPACE),--namespace '$(NAMESPACE)') $(if $(DATA),--data '$(DATA)') $(foreach one,$(SET),--set '$(one)')
 
-submit: $(STAMP) ## run once on the Kubeflow at KFP_HOST (WORKSPACE=gs://...; needs RELEVANCE_{CPU,GPU}_IMAGE)
+submit: $(STAMP) ## run once on the Kubeflow at KFP_HOST (RECIPE=, DATA=gs://..., WORKSPACE=gs://..., NAMESPACE=; needs RELEVANCE_{CPU,GPU}_IMAGE)
 	@$(BIN)/python -m pipelines submit $(CLUSTER) $(if $(DATE),--date $(DATE))
 
 schedule: $(STAMP) ## run there every night (CRON='30 2 * * *' TIME_ZONE=Europe/Berlin); again: change the schedule
 	@$(BIN)/python -m pipelines schedule $(CLUSTER) $(if $(CRON),--cron '$(CRON)') $(if $(TIME_ZONE),--time-zone $(TIME_ZONE))
 
 unschedule: $(STAMP) ## remove that schedule; its runs stay
-	@$(BIN)/python -m pipelines unschedule
+	@$(BIN)/python -m pipelines unschedule $(if $(NAMESPACE),--namespace '$(NAMESPACE)')
 
 manifests: $(STAMP) ## render infra/ for dev and production below runs/manifests, and check it
 	@mkdir -p runs/manifests

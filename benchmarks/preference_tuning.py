@@ -1,13 +1,11 @@
-"""Does preference tuning bring a teacher's grades back to the middle, from either side?
+"""Does preference tuning bring a teacher's grades back to the middle, from either side? python benchmarks/preference_tuning.py
 
-  python benchmarks/preference_tuning.py
-  python benchmarks/preference_tuning.py --first-seed 0 --biased-share 0.5 --set preference_epochs=2 --name preference_tuning_short
-
-Teachers of `rule_shop` are biased on purpose: trained on judgments of which a large share is one grade too high, or too low. Then the
-room's own `prefer` tunes them on right judgments of the same queries. Three arms on the same batches: DPO mixed with the ordinary loss,
-DPO alone, and the ordinary loss alone, because right judgments help by themselves. Over/under ratio, precision at the boundary that the
-biased teacher's errors cross most, and macro F1 are measured on queries that neither training, mining nor acceptance has seen, of the
-model that each arm delivers: the tuned one where it was accepted, else the biased one. Writes `results/<name>.json`.
+Teachers of `rule_shop` are biased on purpose: from a small teacher that stands in for a language model they learn judgments of which more
+than half are one grade too high, or too low. Then the room's own `prefer` tunes them on right judgments of the same queries. Arms on the
+same batches: DPO mixed with the ordinary loss (two betas), DPO alone, and the ordinary loss alone: right judgments help by themselves.
+Over/under ratio, precision at the boundary that the biased teacher's errors cross most, and macro F1 are measured on queries that neither
+training, mining nor acceptance has seen, of the model that each arm delivers: the tuned one where it was accepted, else the biased one.
+Settings were chosen on seeds 0 to 2. Writes `results/preference_tuning.json`, where seeds of earlier runs with the same settings stay.
 """
 
 import argparse
@@ -15,11 +13,12 @@ import json
 import logging
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from machine import describe_machine, save
+from machine import run_seeds
 from rule_shop import SETTINGS, Examination, Shop, base_teacher, summarise, train, write_judgments
 from sklearn.metrics import f1_score
 
@@ -29,45 +28,47 @@ from components.train_teacher.examples import Sources, read_tables
 from components.train_teacher.grade_bias import biased_boundary, boundary_precision, confusion, over_under_ratio
 from components.train_teacher.preference_tuning import prefer
 
-ARMS = {"dpo and ordinary": 0.65, "dpo alone": 1.0, "ordinary alone": 0.0}
-TUNING: dict[str, Any] = {"preference_epochs": 6, "preference_beta": 0.5, "preference_learning_rate": 3e-4, "validation_share": 0.3}
+ARMS = {
+    "dpo and ordinary": {"preference_weight": 0.65, "preference_beta": 0.1},
+    "dpo and ordinary, beta 0.5": {"preference_weight": 0.65, "preference_beta": 0.5},
+    "dpo alone": {"preference_weight": 1.0, "preference_beta": 0.1},
+    "ordinary alone": {"preference_weight": 0.0},
+}
+SIDES = {"too high": 1, "too low": -1}
+PAIRS, BIASED_SHARE = 2000, 0.55
+BASE: dict[str, Any] = {"num_pairs": 4000, "num_epochs": 60, "coarse": True}
+TRAINING: dict[str, Any] = {"num_epochs": 10, "learning_rate": 5e-4, "validation_share": 0.3}
+TUNING: dict[str, Any] = {"preference_epochs": 2, "preference_learning_rate": 3e-4, "validation_share": 0.3}
+
+
+def one_seed(shop: Shop, sources: Sources, examination: Examination, queries: np.ndarray, seed: int, place: Path) -> dict[str, Any]:
+    """Per side a biased teacher, and what each arm makes of it."""
+    query, item = shop.draw_pairs(queries, PAIRS, np.random.default_rng(seed))
+    grades = shop.grades(query, item)
+    right = replace(sources, judgments=write_judgments(place / "right.parquet", query, item, grades))
+    found: dict[str, Any] = {}
+    for side, step in SIDES.items():
+        moved = biased(grades, step, BIASED_SHARE, np.random.default_rng([seed, step + 2]))
+        wrong = replace(sources, judgments=write_judgments(place / "biased.parquet", query, item, moved))
+        reference = place / side.replace(" ", "-")
+        train(wrong, reference, seed=seed, **TRAINING)
+        before = examination.predicted(reference)
+        boundary = biased_boundary(confusion(examination.judged, before, 5))
+        found[side] = {"before": _measures(examination.judged, before, boundary)}
+        for arm, own in ARMS.items():
+            model = f"{reference}-{arm.replace(' ', '-')}"
+            config = TrainTeacherConfig(**{**SETTINGS, **TUNING, **own, "seed": seed})
+            told = prefer(config, right, read_tables(right, config), str(reference), model, NullTracker())
+            after = _measures(examination.judged, examination.predicted(model), boundary)
+            found[side][arm] = {**after, "accepted": told["preference.accepted"], "mined": told["preference.pairs"], "held_out": told}
+        print(seed, side, json.dumps(found[side]), flush=True)
+    return found
 
 
 def biased(grades: np.ndarray, step: int, share: float, rng: np.random.Generator) -> np.ndarray:
     """The `share` of the grades moved by `step`, where the scale goes on."""
     moved = np.clip(grades + step, 0, 4)
     return np.where(rng.random(len(grades)) < share, moved, grades)
-
-
-def one_case(
-    shop: Shop,
-    sources: Sources,
-    examination: Examination,
-    step: int,
-    seed: int,
-    place: Path,
-    pairs: tuple[Any, Any],
-    share: float,
-    tuning: dict[str, Any],
-) -> dict[str, Any]:
-    """A biased teacher, and what each arm makes of it."""
-    rng, (query, item) = np.random.default_rng([seed, step + 2]), pairs
-    grades = shop.grades(query, item)
-    wrong = write_judgments(place / "biased.parquet", query, item, biased(grades, step, share, rng))
-    right = replace(sources, judgments=write_judgments(place / "right.parquet", query, item, grades))
-    reference = place / "biased"
-    shared = {"seed": seed, "validation_share": tuning["validation_share"]}
-    train(replace(sources, judgments=wrong), reference, num_epochs=2, learning_rate=5e-4, **shared)
-    before = examination.predicted(reference)
-    counts = confusion(examination.judged, before, 5)
-    boundary = biased_boundary(counts)
-    found: dict[str, Any] = {"before": _measures(examination.judged, before, boundary)}
-    for arm, weight in ARMS.items():
-        config = TrainTeacherConfig(**{**SETTINGS, **tuning, "seed": seed, "preference_weight": weight})
-        told = prefer(config, right, read_tables(right, config), str(reference), str(place / arm.replace(" ", "-")), NullTracker())
-        after = _measures(examination.judged, examination.predicted(place / arm.replace(" ", "-")), boundary)
-        found[arm] = {**after, "accepted": told["preference.accepted"], "mined": told["preference.pairs"], "held_out": told}
-    return found
 
 
 def _measures(judged: np.ndarray, predicted: np.ndarray, boundary: tuple[int, bool]) -> dict[str, float]:
@@ -92,41 +93,27 @@ def compare(cases: list[dict[str, Any]], arm: str) -> dict[str, Any]:
     }
 
 
+def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {side: {arm: compare([run[side] for run in runs], arm) for arm in ARMS} for side in SIDES}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--first-seed", type=int, default=10)
-    parser.add_argument("--pairs", type=int, default=2000)
-    parser.add_argument("--biased-share", type=float, default=0.6)
-    parser.add_argument("--name", default="preference_tuning")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings of the tuning")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(20, 30)))
     given = parser.parse_args()
-    tuning = {**TUNING, **{key: json.loads(value) for key, value in (one.split("=") for one in given.set)}}
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    machine, shop = describe_machine(), Shop.make()
+    shop = Shop.make()
     learnt, judged, examined = shop.parts()
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        sources = base_teacher(shop, place, learnt)
-        examination = Examination(shop, sources, examined)
-        sides: dict[str, list[dict[str, Any]]] = {"too high": [], "too low": []}
-        for seed in range(given.first_seed, given.first_seed + given.seeds):
-            pairs = shop.draw_pairs(judged, given.pairs, np.random.default_rng(seed))
-            for side, step in (("too high", 1), ("too low", -1)):
-                work = place / f"{seed}-{step}"
-                work.mkdir()
-                sides[side].append(one_case(shop, sources, examination, step, seed, work, pairs, given.biased_share, tuning))
-                print(seed, side, json.dumps(sides[side][-1]), flush=True)
-    result = {side: {"arms": {arm: compare(cases, arm) for arm in ARMS}, "cases": cases} for side, cases in sides.items()}
-    settings = {
-        "seeds": given.seeds,
-        "first_seed": given.first_seed,
-        "pairs": given.pairs,
-        "biased_share": given.biased_share,
-        "tuning": tuning,
-    }
-    save(given.name, machine, settings, result)
-    print(json.dumps({side: one["arms"] for side, one in result.items()}, indent=1))
+    settings = {"pairs": PAIRS, "biased_share": BIASED_SHARE, "base": BASE, "training": TRAINING, "tuning": TUNING, "arms": ARMS}
+    with tempfile.TemporaryDirectory() as place:
+        sources = base_teacher(shop, Path(place), learnt, **BASE)
+        run_seeds(
+            "preference_tuning",
+            settings,
+            given.seeds,
+            partial(one_seed, shop, sources, Examination(shop, sources, examined), judged),
+            summary,
+        )
 
 
 if __name__ == "__main__":

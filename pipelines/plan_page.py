@@ -1,4 +1,4 @@
-"""A plan for people: one line per task with where its figures come from, then the assumptions and what to know."""
+"""A plan for people: one line per task, then where its figures come from, the assumptions and what to know."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,15 +15,18 @@ SIZES = ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"))
 def show(plan: Mapping[str, Any], console: Console) -> None:
     """Print the plan."""
     everywhere = set(plan["from_of_every_start"])
-    table = Table("step", *(Column(name, justify="right", no_wrap=True) for name in COLUMNS), "from", show_footer=False)
+    table = Table("step", *(Column(name, justify="right", no_wrap=True) for name in COLUMNS))
     for step in plan["steps"]:
-        table.add_row(step["step"], *_cells(step, str(step["gpus"] or "-")), escape(origins(set_aside(step["from"], everywhere))))
+        table.add_row(step["step"], *_cells(step, str(step["gpus"] or "-")))
     table.add_section()
-    table.add_row("all, one after another", *_cells(plan["total"], ""), "")
+    table.add_row("all, one after another", *_cells(plan["total"], ""))
     console.print(table)
     console.print(
         f"every time holds {plan['steps'][0]['start_seconds']:.1f} s to start its task: {escape(origins(plan['from_of_every_start']))}"
     )
+    console.print("\neach line's figures are from:")
+    for step in plan["steps"]:
+        console.print(escape(f"  {step['step']}: {origins(set_aside(step['from'], everywhere))}"))
     console.print("\nmeasured figures (benchmarks/results):")
     for source, value in plan["measured"].items():
         console.print(escape(f"  {source} = {value:,g}"))

@@ -31,6 +31,9 @@ SECTIONS = {
     "promotion": "promote_model",
 }
 
+CHAMPION = "champion"  # in a recipe: the registered model that `promotion` would replace
+NAMES_MODEL = (("ranking", "model"), ("pool", "bi_encoder"))
+
 Settings = dict[str, dict[str, Any]]
 
 
@@ -53,17 +56,25 @@ def load(recipe: str, overrides: Sequence[str] = ()) -> Settings:
     for override in overrides:
         given = _merge(given, _parse_override(override))
     settings = {section: _validated(section, given.get(section, {}), recipe) for section in SECTIONS}
+    for section, key in NAMES_MODEL:
+        if settings[section][key] == CHAMPION:
+            settings[section] = _validated(section, {**settings[section], key: _champion(settings)}, recipe)
     _check_agreement(settings, recipe)
     return settings
+
+
+def _champion(settings: Settings) -> str:
+    """Address of the champion; empty where `promotion` registers nothing."""
+    promotion = settings["promotion"]
+    return f"models:/{promotion['model_name']}@{promotion['champion_alias']}" if promotion["model_name"] else ""
 
 
 def _check_agreement(settings: Settings, recipe: str) -> None:
     """What two sections say about one thing has to agree, or the night ends in its last task."""
     promotion, evaluation = settings["promotion"], settings["evaluation"]
-    champion = f"models:/{promotion['model_name']}@{promotion['champion_alias']}" if promotion["model_name"] else ""
     expected = [
         ("evaluation.challenger", evaluation["challenger"], promotion["system"], "promotion.system"),
-        ("ranking.model", settings["ranking"]["model"], champion, "promotion.model_name and champion_alias"),
+        ("ranking.model", settings["ranking"]["model"], _champion(settings), "promotion.model_name and champion_alias"),
     ]
     if promotion["metric"].startswith("ndcg@"):
         expected.append(("promotion.metric", promotion["metric"], f"ndcg@{evaluation['cutoff']}", "evaluation.cutoff"))

@@ -20,7 +20,7 @@ from pipelines.recipe import SECTIONS, load
     [
         ("promotion.system=cross_encoder", "challenger = 'bi_encoder' does not fit promotion.system, which asks for 'cross_encoder'"),
         ("promotion.metric=ndcg@5", "promotion.metric = 'ndcg@5' does not fit evaluation.cutoff, which asks for 'ndcg@10'"),
-        ("promotion.model_name=mine", "ranking.model = 'models:/relevance-student@champion' does not fit promotion.model_name"),
+        ("ranking.model=models:/mine@champion", "ranking.model = 'models:/mine@champion' does not fit promotion.model_name"),
         ("evaluation.splits=[train, test]", "evaluation.splits has 'train', which ranking.splits lacks; change one of them"),
         ("teacher.num_neighbors=99", "teacher.num_neighbors = 99 is above neighbors.num_neighbors = "),
     ],
@@ -56,6 +56,17 @@ def test_students_and_teachers_are_not_asked_to_read_more_than_their_encoders(na
     for student in ("cross_encoder", "bi_encoder"):
         assert settings[student]["max_tokens"] <= settings["student_encoder"]["max_tokens"]
         assert settings[student]["architecture"] == student
+
+
+def test_one_key_names_the_model_that_is_ranked_promoted_and_asked_for_near_items(tmp_path):
+    own = tmp_path / "my-shop.yaml"
+    own.write_text("extends: single_gpu\npromotion: {model_name: my-shop-student}\n")
+    settings = load(str(own))
+    assert settings["ranking"]["model"] == settings["pool"]["bi_encoder"] == "models:/my-shop-student@champion"
+    assert load(str(own), ["promotion.champion_alias=live"])["ranking"]["model"] == "models:/my-shop-student@live"
+    with pytest.raises(InputError, match="'num_nearest' = 20 needs 'bi_encoder'"):  # nothing is registered, so there is no champion to ask
+        load(str(own), ['promotion.model_name=""'])
+    assert load("tiny", ['promotion.model_name=""'])["ranking"]["model"] == ""
 
 
 def test_recipes_that_users_name_exist():

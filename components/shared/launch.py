@@ -56,6 +56,7 @@ def launch(
     num_processes: int,
     folder: Path,
     timeout_s: float,
+    log_kept_at: str = "",
     num_nodes: int = 1,
     accelerator: bool = False,
     on_wait: Callable[[], None] | None = None,
@@ -65,6 +66,7 @@ def launch(
     Args:
         num_nodes: several rehearse on this machine what runs on so many others: each is a torchrun of its own.
         folder: gets `processes.log` (all output) and, from a process that refuses its input, `error.txt`.
+        log_kept_at: where the caller keeps the log, if `folder` does not last; errors name it.
         on_wait: called about twice a second while waiting.
 
     Raises:
@@ -86,12 +88,16 @@ def launch(
                 started.append(_start([*agent, "--node-rank", str(node), "-m", module, *arguments], output, environ))
             _wait(started, time.monotonic() + timeout_s, on_wait)
         except subprocess.TimeoutExpired:
-            raise TemporaryError(f"{module} did not end within {timeout_s:g} s and was stopped; see {log}: {_tail(log)}") from None
+            raise TemporaryError(f"{module} {too_slow(timeout_s)}; see {log_kept_at or log}: {_tail(log)}") from None
         finally:
             code = next((one.returncode for one in started if one.poll()), 0)
             end_all(started, mark)
     if code:
-        _explain(module, code, folder, log)
+        _explain(module, code, folder, log, log_kept_at)
+
+
+def too_slow(timeout_s: float) -> str:
+    return f"did not end within {timeout_s:g} s and was stopped; the next try goes on from its last checkpoint, or raise timeout_s"
 
 
 def _start(command: list[str], output: BinaryIO, environ: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -161,8 +167,10 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _explain(module: str, code: int, folder: Path, log: Path) -> None:
-    raise reason_of(folder) or TemporaryError(f"a process of {module} died (torchrun exit code {code}); see {log}: {_tail(log)}")
+def _explain(module: str, code: int, folder: Path, log: Path, log_kept_at: str = "") -> None:
+    if reason := reason_of(folder):
+        raise reason
+    raise TemporaryError(f"a process of {module} died (torchrun exit code {code}); see {log_kept_at or log}: {_tail(log)}")
 
 
 def _tail(log: Path) -> str:

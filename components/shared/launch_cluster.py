@@ -52,7 +52,9 @@ class Cluster:
             config.load_kube_config(file) if file else config.load_incluster_config()
         except config.ConfigException:
             raise InputError(f"this is no task on Kubernetes, so {outside}") from None
-        namespace = config.list_kube_config_contexts(file)[1]["context"]["namespace"] if file else NAMESPACE_FILE.read_text().strip()
+        namespace = (
+            config.list_kube_config_contexts(file)[1]["context"].get("namespace", "default") if file else NAMESPACE_FILE.read_text().strip()
+        )
         return Cluster(namespace, remedy)
 
     def ask(self, action: Callable[[], T], expected: tuple[int, ...] = (409,)) -> T:

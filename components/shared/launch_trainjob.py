@@ -7,6 +7,7 @@ whose controller tells torchrun its world by PET_* variables: neither ssh nor MP
 
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from components.shared import storage
 from components.shared.errors import InputError, TemporaryError
-from components.shared.launch import ERROR_FILE, last_words, reason_of
+from components.shared.launch import ERROR_FILE, last_words, reason_of, too_slow
 from components.shared.launch_cluster import (
     QUEUE_LABEL,
     Cluster,
@@ -40,7 +41,9 @@ PATIENCE_S = 600.0  # the API server may be away for so long before the task giv
 NODE = "node"  # of the torch runtimes: the replicated job, and its container
 LABEL = {"app.kubernetes.io/component": "trainer"}  # with it network policies let ranks talk; 2.0 cannot put it on pods, its runtime must
 JOBSET_LABEL, INDEX_LABEL = "jobset.sigs.k8s.io/jobset-name", "batch.kubernetes.io/job-completion-index"
-TOLD_NODES, TOLD_LINES = 3, 30
+TOLD_NODES, TOLD_LINES = 3, 200
+# what a rank says whose partner has died
+LEFT_ALONE = re.compile(r"connection (closed|reset|refused)|broken pipe|NCCL error|watchdog|heartbeat", re.IGNORECASE)
 OUTSIDE = "no TrainJob can be started; set launcher to local"
 REMEDY = (
     "let the task's account get, list and log pods and create, get and delete trainjobs (infra/base/access.yaml), or set launcher to local"
@@ -256,7 +259,7 @@ def _follow(cluster: Cluster, training: Training, on_wait: Callable[[], None]) -
             raise reason
         began = now if "Suspended" in conditions else began
         if now - began > training.deadline_s:
-            raise TemporaryError(f"TrainJob {training.name()} did not end within {training.deadline_s} s and was stopped")
+            raise TemporaryError(f"TrainJob {training.name()} {too_slow(training.deadline_s)}")
 
 
 def _reason(training: Training) -> InputError | TemporaryError | None:
@@ -287,11 +290,17 @@ class _Log:
             self.asked = now
 
     def of_failed_nodes(self) -> str:
-        """The last lines of a few pods that failed, or of all where none says so."""
+        """What a few pods that failed said last, or all where none failed: first those that ended first, because the others ended for
+        want of them. The last lines of every one go to the log."""
         pods = self._pods()
-        failed = [one for one in pods if one["status"].get("phase") == "Failed"] or pods
-        said = [f"node {_index(one)}: {last_words(chr(10).join(self._lines(one, tail_lines=TOLD_LINES)))}" for one in failed[:TOLD_NODES]]
-        return "; ".join(said) or "its pods are gone"
+        failed = sorted([one for one in pods if one["status"].get("phase") == "Failed"] or pods, key=_ended_at)
+        said = []
+        for pod in failed:
+            lines = self._lines(pod, tail_lines=TOLD_LINES)
+            logger.error("node %d ended; its last lines:\n%s", _index(pod), "\n".join(lines))
+            said.append(f"node {_index(pod)}: {last_words(chr(10).join(lines))}")
+        said.sort(key=lambda one: bool(LEFT_ALONE.search(one)))
+        return "; ".join(said[:TOLD_NODES]) or "its pods are gone"
 
     def _pods(self) -> list[dict[str, Any]]:
         """In order of their node and age."""
@@ -316,6 +325,12 @@ class _Log:
 
 def _index(pod: dict[str, Any]) -> int:
     return int(pod["metadata"].get("labels", {}).get(INDEX_LABEL, 0))
+
+
+def _ended_at(pod: dict[str, Any]) -> str:
+    """When its container ended, as Kubernetes writes times; what has not ended comes last."""
+    states = [one["state"]["terminated"] for one in pod["status"].get("containerStatuses") or [] if "terminated" in one.get("state", {})]
+    return min((one.get("finishedAt") or "~" for one in states), default="~")
 
 
 def _trainjobs() -> client.CustomObjectsApi:

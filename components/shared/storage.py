@@ -133,6 +133,14 @@ def write_bytes(uri: str, data: bytes) -> None:
         temporary_on_trouble(lambda: fs.pipe_file(path, data), uri)
 
 
+def upload(file: Path, uri: str) -> None:
+    """Copy a local file; what is read meanwhile may be half of it."""
+    fs, path = resolve(uri)
+    if is_local(uri):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    temporary_on_trouble(lambda: fs.put_file(str(file), path), uri)
+
+
 def to_json(value: Any) -> bytes:
     """The one way our JSON files are written: sorted keys, so that equal values are equal bytes."""
     return (json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()

@@ -11,12 +11,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
+from safetensors.torch import save_file as save_tensors
 
 from components.shared import storage
 from components.shared.errors import InputError
@@ -29,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 POOL_BATCHES = 32  # batches whose rows are sorted by length together: little padding, still mixed every epoch
 KEPT_CHECKPOINTS = 2
+TENSORS = "tensors.safetensors"
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,9 @@ class Stepper(Protocol):
         ...
 
     @abstractmethod
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Trainable weights (`weights/<name>`) and optimizer state (`<state>/<name>`) for a checkpoint."""
+    def tensors(self, *, moments: bool = True) -> dict[str, torch.Tensor]:
+        """Trainable weights (`weights/<name>`) and, with `moments`, optimizer state (`<state>/<name>`); of several processes the one that
+        writes checkpoints gets them."""
         ...
 
     @abstractmethod
@@ -162,9 +166,9 @@ class AdamWStepper:
         self.optimizer.zero_grad(set_to_none=True)
         return value, norm
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self, *, moments: bool = True) -> dict[str, torch.Tensor]:
         kept = {f"weights/{name}": value.detach() for name, value in self.named.items()}
-        for name, value in self.named.items():
+        for name, value in self.named.items() if moments else ():
             kept |= {f"{key}/{name}": state for key, state in self.optimizer.state[value].items() if key != "step"}
         return {key: value.float().cpu().contiguous() for key, value in kept.items()}
 
@@ -216,7 +220,8 @@ class Curve:
 class Checkpoints:
     """Complete checkpoints below a folder: `step-<n>/tensors.safetensors`, then `state.json`, which makes it complete.
 
-    The newest KEPT_CHECKPOINTS of `identity` are kept; the first that is saved removes those of other settings or inputs.
+    The newest KEPT_CHECKPOINTS of `identity` are kept; the first that is saved removes those of other settings or inputs. Of several
+    processes one `writes`, and it alone reads tensors, which may fill the machine's memory; all read where it stands.
     """
 
     def __init__(self, uri: str, identity: str = "", *, writes: bool = True) -> None:
@@ -227,7 +232,9 @@ class Checkpoints:
             return
         folder = storage.join(self.uri, f"step-{len(curve.losses):08d}")
         storage.remove(storage.join(folder, "state.json"))  # of another identity, whose state would make these tensors its own
-        storage.write_bytes(storage.join(folder, "tensors.safetensors"), save_tensors(tensors))
+        with TemporaryDirectory(prefix="checkpoint-") as scratch:  # in memory it would be there twice
+            save_tensors(tensors, file := Path(scratch) / TENSORS)
+            storage.upload(file, storage.join(folder, TENSORS))
         storage.write_json(storage.join(folder, "state.json"), {"identity": self.identity, "curve": vars(curve)})
         found = self._complete()
         kept = [one for one in found if self._state(one)["identity"] == self.identity][-KEPT_CHECKPOINTS:]
@@ -240,7 +247,7 @@ class Checkpoints:
         for folder in reversed(self._complete() if self.uri else []):
             state = self._state(folder)
             if state["identity"] == self.identity:
-                return Curve(**state["curve"]), load_tensors(storage.read_bytes(storage.join(folder, "tensors.safetensors")))
+                return Curve(**state["curve"]), load_tensors(storage.read_bytes(storage.join(folder, TENSORS))) if self.writes else {}
             logger.warning("checkpoint %s was written under other settings or inputs and is not used", folder)
         return None
 

@@ -12,7 +12,7 @@ import torch
 from components.shared import storage
 from components.shared.errors import InputError
 from components.shared.models import folder
-from components.shared.models.arithmetic import pick_device
+from components.shared.models.arithmetic import pick_device, resolve_precision
 from components.shared.models.batches import grouped_batches
 from components.shared.models.inputs import model_texts
 from components.shared.report import Report
@@ -185,7 +185,8 @@ def _validate(config: TrainStudentConfig, student: Student, lessons: Lessons) ->
 
 def _identity(config: TrainStudentConfig, *uris: str) -> str:
     """What a checkpoint must have been made from to be used again."""
-    parts = [config.model_dump_json(), *(storage.listing_digest(uri) for uri in uris)]
+    resolved = config.model_copy(update={"precision": resolve_precision(config.precision)})  # of the machine that the retry lands on
+    parts = [resolved.model_dump_json(), *(storage.listing_digest(uri) for uri in uris)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -157,13 +157,20 @@ class TrainTeacherConfig(StepConfig):
         description="Passes over pairs whose judged grade was not the trained model's first answer, to prefer it (DPO); 0 leaves it out.",
     )
     preference_top_k: int = Field(2, ge=2, description="The judged grade must be among so many first answers of the model.")
-    preference_beta: float = Field(0.5, gt=0, description="DPO's beta: how strongly the tuned model is held to the one before it.")
+    preference_beta: float = Field(0.1, gt=0, description="DPO's beta: how strongly the tuned model is held to the one before it.")
     preference_weight: float = Field(
         0.65, ge=0, le=1, description="Weight of DPO in a step of preference tuning; the rest is the loss of training, on as many pairs."
     )
     preference_learning_rate: float = Field(3e-5, gt=0, description="Peak learning rate of preference tuning.")
     preference_max_f1_loss: float = Field(
         0.01, ge=0, le=1, description="Macro F1 on held-out queries that the tuned model may lose; one that loses more is dropped."
+    )
+    max_mse_over_variance: float = Field(
+        1.0,
+        gt=0,
+        description="Squared error of the gains on held-out queries, as a share of their variance, from which on training fails: at 1 the "
+        "teacher knows no more than the mean grade.",
+        json_schema_extra=NOT_SHAPING,
     )
     seed: int = Field(7, ge=0, description="Seed of everything random.")
 
@@ -217,8 +224,6 @@ class TrainTeacherConfig(StepConfig):
             raise ValueError("stages are for reading 'joint' and form 'head'; leave them empty")
         if set(self.stages) - {"semantic"} and not self.num_neighbors:
             raise ValueError(f"stages {', '.join(self.stages)} show neighbors; set num_neighbors above 0")
-        if self.stages and self.combiner == "learned" and not self.validation_share:
-            raise ValueError("combiner 'learned' is fitted to held-out queries; set validation_share above 0, or combiner 'mean'")
         return self
 
     @model_validator(mode="after")
@@ -236,9 +241,26 @@ class TrainTeacherConfig(StepConfig):
                 "preference tuning is built for reading 'joint' and form 'head' in one process; set num_nodes and num_processes 1, "
                 "zero_stage 0 and launcher 'local', or preference_epochs 0"
             )
-        if self.preference_epochs and not self.validation_share:
-            raise ValueError("preference_epochs needs held-out queries to accept the tuned model on; set validation_share above 0")
         return self
+
+    @model_validator(mode="after")
+    def _what_is_needed_is_held_out(self) -> Self:
+        if (needed_by := self.needs_held_out()) and not self.validation_share:
+            raise ValueError(f"{needed_by} needs held-out queries; set validation_share above 0, combiner 'mean' and preference_epochs 0")
+        return self
+
+    @model_validator(mode="after")
+    def _pods_have_a_gpu_for_each_process(self) -> Self:
+        gpus = int(self.resources_per_node.get("nvidia.com/gpu", 0))
+        if self.launcher == "trainjob" and gpus and gpus != self.num_processes:
+            raise ValueError(f"num_processes {self.num_processes} on pods of {gpus} GPUs; make num_processes and resources_per_node agree")
+        return self
+
+    def needs_held_out(self) -> str:
+        """The setting that cannot do without held-out queries; empty where none is set."""
+        if self.preference_epochs:
+            return "preference_epochs"
+        return "combiner 'learned'" if self.stages and self.combiner == "learned" else ""
 
     def loss_name(self) -> str:
         by_folding = "binary_cross_entropy" if self.folding == "walmart" else "soft_cross_entropy"

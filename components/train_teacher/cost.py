@@ -1,17 +1,20 @@
 """What a training costs, counted before it starts: arithmetic, memory and time."""
 
 import copy
+import logging
 import math
 import time
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_MAPPING
 
 from components.shared.models.arithmetic import resolve_precision
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.network import ready_to_learn
+
+logger = logging.getLogger(__name__)
 
 GEMM_SIDE = {"cpu": 1024, "cuda": 8192}
 GEMM_ROUNDS = 4
@@ -67,7 +70,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one training: memory of one device in bytes, tokens of the whole, FLOPs of one token, peak in FLOP/s of one device."""
+    """Of one training: memory of one device in bytes, tokens of the whole, FLOPs of one token, peak in FLOP/s of one device.
+
+    `gathered` is main memory, which the first of several processes needs while it writes a checkpoint or the model.
+    """
 
     weights: float
     gradients: float
@@ -77,6 +83,7 @@ class Estimate:
     flops_per_token: float
     num_devices: int
     peak: float
+    gathered: float = 0.0
 
     @property
     def memory(self) -> float:
@@ -95,8 +102,9 @@ class Estimate:
         parts = {"weights": self.weights, "gradients": self.gradients, "optimizer": self.optimizer, "activations": self.activations}
         memory = ", ".join(f"{name} {_size(value)}" for name, value in parts.items())
         time_left = f"{self.hours:.1f} h" if self.hours >= 1 else f"{max(1, math.ceil(self.hours * 60))} min"
+        gathered = f", {_size(self.gathered)} of main memory for the process that writes" if self.gathered else ""
         return (
-            f"estimate: {_size(self.memory)} a device ({memory}), {self.num_tokens / 1e6:.3g} M tokens, "
+            f"estimate: {_size(self.memory)} a device ({memory}){gathered}, {self.num_tokens / 1e6:.3g} M tokens, "
             f"{time_left} on {self.num_devices} at {USUAL_UTILISATION:.0%} of {self.peak / 1e12:.3g} TFLOP/s"
         )
 
@@ -106,13 +114,15 @@ def estimate(shape: Shape, config: TrainTeacherConfig, *, num_tokens: float, mea
 
     One process keeps float32 weights where they are trained and bf16 copies while autocast runs; DeepSpeed keeps bf16 weights and a
     float32 master in the optimizer. Activations are of a batch of `batch_tokens`, or of `batch_size` mean prompts. Of a teacher that writes
-    they include the loss, which is gone before checkpointing computes a layer again.
+    they include the loss, which is gone before checkpointing computes a layer again. Preference tuning keeps those of two batches.
     """
     half = resolve_precision(config.precision) == "bf16"
     number, frozen = (2 if half else 4), shape.parameters - shape.trained
     devices, stage = config.world_size(), max(1, config.zero_stage)
-    share = [1.0] * 3
+    share, gathered = [1.0] * 3, 0.0
     if config.distributed():
+        at_checkpoint = (MOMENT_BYTES + MASTER_BYTES) * shape.trained if config.checkpoint_steps else 0
+        gathered = max(at_checkpoint, MASTER_BYTES * (shape.trained + shape.parameters))  # at the end the network is made again, whole
         share = [1 / devices if stage >= at else 1.0 for at in (1, 2, 3)]  # optimizer state, gradients, weights
         weights, gradients = number * shape.parameters, number * shape.trained
         optimizer = (MOMENT_BYTES + MASTER_BYTES) * shape.trained
@@ -122,10 +132,11 @@ def estimate(shape: Shape, config: TrainTeacherConfig, *, num_tokens: float, mea
     tokens = config.batch_size * mean_tokens if config.batch_size else config.batch_tokens
     layers = shape.layers * (shape.input_bytes if config.activation_checkpointing else shape.kept_bytes) * tokens
     again = shape.kept_bytes * tokens if config.activation_checkpointing else 0
-    activations = (layers + max(again, shape.reply_bytes * tokens / mean_tokens)) / devices
+    batches = 2 if config.preference_epochs and 0 < config.preference_weight < 1 else 1
+    activations = batches * (layers + max(again, shape.reply_bytes * tokens / mean_tokens)) / devices
     return Estimate(
         weights * share[2], gradients * share[1], optimizer * share[0], activations,
-        num_tokens, shape.flops_per_token(mean_tokens), devices, peak,
+        num_tokens, shape.flops_per_token(mean_tokens), devices, peak, gathered,
     )  # fmt: skip
 
 
@@ -137,10 +148,15 @@ def _reply_tokens(config: TrainTeacherConfig) -> int:
 def kept_bytes_of(settings: Any, config: TrainTeacherConfig, *, half: bool) -> float:
     """Bytes that one layer keeps of one token for the backward pass, by looking: forward passes of one and two layers, on two lengths.
 
-    What does not grow with layers and tokens (weights, embeddings, the head) falls out of the differences.
+    What does not grow with layers and tokens (weights, embeddings, the head) falls out of the differences. 0, with a warning, for a family
+    that cannot be cut to so few layers: no training is stopped for want of an estimate.
     """
     plain = config.model_copy(update={"activation_checkpointing": False})
-    found = {layers: _kept_bytes(settings, layers, plain, half=half) for layers in (1, 2)}
+    try:
+        found = {layers: _kept_bytes(settings, layers, plain, half=half) for layers in (1, 2)}
+    except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        logger.warning("activations of a %s cannot be estimated, so they are left out (%s)", settings.model_type, type(error).__name__)
+        return 0.0
     return max(0.0, found[2] - found[1])
 
 
@@ -152,7 +168,8 @@ def _kept_bytes(settings: Any, layers: int, config: TrainTeacherConfig, *, half:
     if getattr(text, "layer_types", None):
         text.layer_types = (text.layer_types * 2)[:layers]  # of one layer, too
     dtype = torch.bfloat16 if half and config.distributed() else torch.float32
-    made: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(small)]
+    heads = (MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING)
+    made: Any = next((one for one in heads if type(small) in one), MODEL_MAPPING)[type(small)]
     network = ready_to_learn(made(small).to(dtype), config).train()
     most = min(LOOKED_AT_TOKENS, config.max_tokens)
     lengths, sizes = (most // 2, most), []

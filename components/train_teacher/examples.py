@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from components.shared import storage
 from components.shared.card import DatasetCard, read_card
 from components.shared.errors import InputError
+from components.shared.models.arithmetic import resolve_precision
 from components.shared.models.batches import grouped_batches
 from components.shared.models.folder import ModelSpec
 from components.shared.models.inputs import model_texts
@@ -52,7 +53,7 @@ def read_tables(sources: Sources, config: TrainTeacherConfig) -> Tables:
     """Read and check everything that training needs.
 
     Raises:
-        InputError: when there is nothing to train on, or a grade is not on the card.
+        InputError: when there is nothing to train on, nothing held out that a setting needs, or a grade is not on the card.
     """
     card = read_card(sources.card)
     judgments = read_table(sources.judgments, "judgments")
@@ -68,7 +69,13 @@ def read_tables(sources: Sources, config: TrainTeacherConfig) -> Tables:
     lengths = pc.list_value_length(train["votes"])
     if pc.any(pc.not_equal(lengths, len(card.gains()))).as_py():
         raise InputError(f"'{sources.judgments}': column 'votes' has {pc.max(lengths)} counts, the card has {len(card.gains())} grades")
-    held_out = pc.is_in(train["query_id"], value_set=held_out_queries(train["query_id"], config.validation_share, config.seed))
+    validation = held_out_queries(train["query_id"], config.validation_share, config.seed)
+    if not len(validation) and (needed_by := config.needs_held_out()):
+        raise InputError(
+            f"validation_share {config.validation_share:g} of the {pc.count_distinct(train['query_id'])} training queries is none, and "
+            f"{needed_by} needs one; raise it, or give more judgments"
+        )
+    held_out = pc.is_in(train["query_id"], value_set=validation)
     neighbors = read_table(sources.neighbors, "neighbors") if config.num_neighbors else None
     return Tables(
         card,
@@ -188,4 +195,5 @@ def prompt_shares(spec: ModelSpec, config: TrainTeacherConfig) -> dict[str, floa
 def identity_of(sources: Sources, config: TrainTeacherConfig) -> str:
     """Names the training that a checkpoint belongs to: everything that shapes the loss curve, nothing about where it runs."""
     content = [storage.listing_digest(uri) for uri in vars(sources).values() if uri]
-    return storage.to_json([config.shaping(), content]).decode()
+    shaping = {**config.shaping(), "precision": resolve_precision(config.precision)}  # a retry may land on another kind of processor
+    return storage.to_json([shaping, content, config.references()]).decode()

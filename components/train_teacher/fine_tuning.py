@@ -25,6 +25,7 @@ from components.train_teacher.writing import WritingExamples, WritingObjective
 
 logger = logging.getLogger(__name__)
 
+MAX_IDLE = 0.05  # of the turns of all processes; the last batch of an epoch may well be small
 FIT_REMEDY = "lower batch_tokens, set activation_checkpointing or lora_rank, or raise num_processes and zero_stage"
 
 
@@ -51,13 +52,18 @@ def fine_tune(
 
     query = examples.query if isinstance(examples, Examples) and config.compares_items() else None
 
+    def groups(batch: np.ndarray) -> np.ndarray | None:
+        return None if query is None else query[examples.pairs_of(batch)]
+
     def share_of(batch: np.ndarray) -> tuple[np.ndarray, int]:
-        return world.share_of(batch, None if query is None else query[examples.pairs_of(batch)])
+        return world.share_of(batch, groups(batch))
 
     def loss_of(called: torch.nn.Module, batch: np.ndarray) -> torch.Tensor:
         mine, weight = share_of(batch)
         return objective(called, mine, batch) * weight
 
+    if world.rank == 0:
+        warn_of_idle(world.idle_share([(batch, groups(batch)) for batch in examples.batches(0, config)]))
     epoch_ends = np.cumsum([len(examples.batches(epoch, config)) for epoch in range(config.num_epochs)]).tolist()
     # grades are best fitted to pairs that training has not pulled apart
     judged = tables.validation if len(tables.validation) else tables.training
@@ -85,7 +91,7 @@ def fine_tune(
     )  # fmt: skip
     parts = [part for batch in examples.batches(0, config) for part in objective.passes(share_of(batch)[0])]
     curve.padding_share = padding_share(objective.lengths, parts)
-    weights = stepper.tensors() if stepper else None
+    weights = stepper.tensors(moments=False) if stepper else None
     if world.rank == 0:
         if held_out and isinstance(network, SeparateReader):
             spec = with_grades(network, spec, held_out)
@@ -119,6 +125,13 @@ def announce(cost: Estimate, device: torch.device) -> None:
     available = device_memory(device)
     if available and cost.memory > available:
         logger.warning("the device has %.0f GiB, less than estimated: %s", available / 2**30, FIT_REMEDY)
+
+
+def warn_of_idle(share: float) -> None:
+    if share > MAX_IDLE:
+        logger.warning(
+            "%.0f%% of the processes' turns bring them no pair: raise batch_tokens or batch_size, or lower num_processes", 100 * share
+        )
 
 
 def with_grades(network: SeparateReader, spec: folder.ModelSpec, judged: HeldOut) -> folder.ModelSpec:

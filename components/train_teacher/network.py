@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from components.shared.errors import InputError
 from components.shared.models import folder
@@ -30,7 +30,7 @@ def teacher_spec(path: Path, config: TrainTeacherConfig, gains: list[float]) -> 
         raise InputError(f"encoder '{path}' is a {given.kind}; a teacher starts from an encoder (or from another teacher)")
     if config.reading == "separate" and given.kind != "encoder" and not given.offsets:
         raise InputError(f"key 'reading': '{path}' is a {given.kind} that reads jointly; set 'joint', or start from an encoder")
-    limit = _reads_at_most(path)
+    limit = _reads_at_most(path, with_head=config.reading == "joint" and config.form == "head")
     if config.max_tokens > limit:
         raise InputError(f"key 'max_tokens' = {config.max_tokens}: the encoder '{path}' reads at most {limit} tokens; lower it")
     if config.form == "generative":
@@ -50,12 +50,17 @@ def teacher_spec(path: Path, config: TrainTeacherConfig, gains: list[float]) -> 
     )
 
 
-def _reads_at_most(path: Path) -> float:
+def _reads_at_most(path: Path, *, with_head: bool) -> float:
     """Tokens of one text; infinite where positions have no end, as with ALiBi or XLNet."""
     given = folder.AutoConfig.from_pretrained(path, trust_remote_code=False)
     if type(given) in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
         raise InputError(
             f"encoder '{path}' is a {given.model_type}, an encoder and a decoder in one; give an encoder (as BERT) or a decoder (as Qwen3)"
+        )
+    if with_head and type(given) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise InputError(
+            f"encoder '{path}' is a {given.model_type}, to which transformers puts no head that grades; give another (as Qwen3), or for a "
+            "decoder set form 'generative'"
         )
     found = getattr(given.get_text_config(), "max_position_embeddings", None) or 0
     return found if found > 0 else math.inf

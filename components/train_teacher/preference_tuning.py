@@ -1,7 +1,8 @@
 """A second phase after training: prefer the judged grade over the model's own wrong first answer, and keep the better of both models.
 
 Pairs are mined from training queries only. The model before tuning answers them once; that is the mining and the frozen reference of DPO
-at the same time. What is tuned is accepted on held-out training queries: its over/under ratio must be nearer to 1, at little macro F1.
+at the same time. What is tuned is accepted on held-out training queries: its over/under ratio must be nearer to 1, at no loss of precision
+at the boundary that errors crossed most, and at little macro F1.
 """
 
 import logging
@@ -60,8 +61,11 @@ class Grading:
 
 
 def is_better(before: Grading, after: Grading, max_f1_loss: float) -> bool:
-    """Whether grades are less one-sided, by the distance of the ratio's logarithm from 0, and macro F1 fell by at most `max_f1_loss`."""
-    return abs(math.log(after.ratio)) < abs(math.log(before.ratio)) and before.macro_f1 - after.macro_f1 <= max_f1_loss
+    """Whether grades are less one-sided, by the distance of the ratio's logarithm from 0, precision at the boundary that errors crossed
+    most is no lower, and macro F1 fell by at most `max_f1_loss`."""
+    less_biased = abs(math.log(after.ratio)) < abs(math.log(before.ratio))
+    precision = [boundary_precision(one.counts, *biased_boundary(before.counts)) for one in (before, after)]
+    return less_biased and precision[1] >= precision[0] and before.macro_f1 - after.macro_f1 <= max_f1_loss
 
 
 class Mixture:

@@ -20,7 +20,7 @@ import torch
 
 from components.shared import storage
 from components.shared.calibration import Bins
-from components.shared.errors import TemporaryError
+from components.shared.errors import InputError, TemporaryError
 from components.shared.launch import launch
 from components.shared.tracking import NullTracker, Tracker
 from components.shared.training import Curve
@@ -127,6 +127,8 @@ def train_on_many(config: TrainTeacherConfig, sources: Sources, model: str, trac
 
 
 def _here(config: TrainTeacherConfig, job: dict[str, Any], model: str, tracker: Tracker) -> Outcome:
+    check_gpus(config, torch.cuda.device_count())
+    kept = storage.normalise(model) + "-processes.log"
     with tempfile.TemporaryDirectory(prefix="teacher-") as place:
         tell, log = _prepared(place, job, tracker), Path(place) / "processes.log"
         read = LogReader(log)
@@ -138,12 +140,18 @@ def _here(config: TrainTeacherConfig, job: dict[str, Any], model: str, tracker: 
         try:
             launch(
                 MODULE, ["--job", storage.join(place, JOB)], num_nodes=config.num_nodes, num_processes=config.num_processes,
-                folder=Path(place), timeout_s=config.timeout_s, accelerator=torch.cuda.is_available(), on_wait=on_wait,
+                folder=Path(place), log_kept_at=kept, timeout_s=config.timeout_s, accelerator=torch.cuda.is_available(), on_wait=on_wait,
             )  # fmt: skip
         finally:
             if log.is_file():
-                storage.write_bytes(storage.normalise(model) + "-processes.log", log.read_bytes())
+                storage.write_bytes(kept, log.read_bytes())
         return Outcome.read(place)
+
+
+def check_gpus(config: TrainTeacherConfig, num_gpus: int) -> None:
+    """Raises InputError where this machine has GPUs, and not one for each process."""
+    if 0 < num_gpus < config.world_size():
+        raise InputError(f"key 'num_processes': {config.world_size()} processes want a GPU each, and this machine has {num_gpus}; lower it")
 
 
 def _in_pods(config: TrainTeacherConfig, job: dict[str, Any], model: str, tracker: Tracker) -> Outcome:

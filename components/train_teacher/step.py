@@ -14,9 +14,10 @@ from components.shared.models.arithmetic import resolve_precision
 from components.shared.report import Report
 from components.shared.tables import Manifest
 from components.shared.tracking import NullTracker, Tracker
+from components.shared.training import Curve
 from components.train_teacher.ablation import to_csv
 from components.train_teacher.config import TrainTeacherConfig
-from components.train_teacher.examples import Sources, Tables, read_tables
+from components.train_teacher.examples import Sources, Tables, identity_of, read_tables
 from components.train_teacher.figures import confusion_plot, curve_plot
 from components.train_teacher.fine_tuning import fine_tune, out_of_memory
 from components.train_teacher.model_card import write_card
@@ -31,7 +32,8 @@ logger = logging.getLogger(__name__)
 
 PLOT, CALIBRATION_PLOT, CONFUSION_PLOT, ABLATION, CARD = "loss_curve.svg", "calibration.svg", "confusion.svg", "stages.csv", "card.md"
 MIN_STD = 1e-7  # float32 tells gains near 1 apart by 6e-8
-WORK = ("-checkpoints", "-selectors", "-reference", "-reference-checkpoints", "-preference-checkpoints")
+REFERENCE, DONE = "-reference", "-reference-done.json"
+WORK = ("-checkpoints", "-selectors", REFERENCE, f"{REFERENCE}-checkpoints", DONE, "-preference-checkpoints")
 
 
 def run(
@@ -70,7 +72,7 @@ def run(
         tracker.artifact(sources.selection)
     outcome = _train(config, sources, tables, model, tracker)
     metrics = {**outcome.curve.metrics(), **outcome.validation.metrics}
-    doubt = doubt_of(outcome.validation.metrics)
+    doubt = doubt_of(outcome.validation.metrics, config.max_mse_over_variance)
     if doubt:
         logger.warning(doubt)
     beside = _beside(outcome, tables.card.labels())
@@ -85,11 +87,11 @@ def run(
     return _report(tables, dropped, metrics, config, {"warning": doubt} if doubt else {})
 
 
-def doubt_of(metrics: dict[str, float]) -> str:
-    """Why a teacher with these metrics should label nothing; empty where nothing speaks against it.
+def doubt_of(metrics: dict[str, float], max_mse_over_variance: float) -> str:
+    """Why a teacher with these metrics should label nothing, though it was allowed to; empty where nothing speaks against it.
 
     Raises:
-        InputError: when it tells no two items of a query apart.
+        InputError: when it tells no two items of a query apart, or is further from the judged gains than it may be.
     """
     spread, share = metrics.get("validation.std_within_queries", 1.0), metrics.get("validation.mse_over_variance", 0.0)
     if not spread >= MIN_STD:
@@ -99,10 +101,13 @@ def doubt_of(metrics: dict[str, float]) -> str:
         )
     if share < 1:
         return ""
-    return (
-        f"the teacher knows no more than the mean grade (mse_over_variance {share:.3g} on held-out queries): do not label a pool with it; "
-        "give more judgments, more epochs or a pretrained encoder"
-    )
+    said = f"the teacher knows no more than the mean grade (mse_over_variance {share:.3g} on held-out queries)"
+    if share >= max_mse_over_variance:
+        raise InputError(
+            f"{said}: no pool should be labelled with it; give more judgments, more epochs, another learning_rate or a pretrained encoder, "
+            "or raise max_mse_over_variance"
+        )
+    return said
 
 
 def _beside(outcome: Outcome, labels: list[str]) -> dict[str, bytes]:
@@ -122,14 +127,29 @@ def _train(config: TrainTeacherConfig, sources: Sources, tables: Tables, model: 
     """Train, tune preferences where asked for, and look at the held-out queries; tuning starts from `<model>-reference`."""
     if config.distributed():
         return train_on_many(config, sources, model, tracker)
-    trained = f"{model}-reference" if config.preference_epochs else model
+    tuned: dict[str, float] = {}
     try:
-        curve = fine_tune(config, sources, trained, tracker, World(), tables)
-        tuned = prefer(config, sources, tables, trained, model, tracker) if config.preference_epochs else {}
+        if config.preference_epochs:
+            curve = _reference(config, sources, tables, model, tracker)
+            tuned = prefer(config, sources, tables, model + REFERENCE, model, tracker)
+        else:
+            curve = fine_tune(config, sources, model, tracker, World(), tables)
         validation = validate(model, tables, config)
     except torch.OutOfMemoryError as error:
         raise out_of_memory(error) from None
     return Outcome(curve, replace(validation, metrics=validation.metrics | tuned))
+
+
+def _reference(config: TrainTeacherConfig, sources: Sources, tables: Tables, model: str, tracker: Tracker) -> Curve:
+    """Train what tuning starts from, or go on with that of a run which was killed while it tuned."""
+    done, identity = model + DONE, identity_of(sources, config)
+    found = storage.read_json(done) if storage.exists(done) else {}
+    if found.get("identity") == identity:
+        logger.info("preference tuning starts from %s, which stands", model + REFERENCE)
+        return Curve(**found["curve"])
+    curve = fine_tune(config, sources, model + REFERENCE, tracker, World(), tables)
+    storage.write_json(done, {"identity": identity, "curve": vars(curve)})
+    return curve
 
 
 def _train_selector(config: TrainTeacherConfig, sources: Sources, model: str) -> None:

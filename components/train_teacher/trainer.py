@@ -78,21 +78,28 @@ class ZeroStepper:
             group["lr"] = learning_rate
         self.engine.backward(loss)
         self.engine.step()
-        return value, float(self.engine.get_global_grad_norm() or 0.0)
+        norm = float(self.engine.get_global_grad_norm() or 0.0)
+        return value, norm if norm >= 0 else math.nan  # DeepSpeed has -1 for a norm that is no number
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Whole float32 tensors, gathered from all processes (every process must call)."""
+    def tensors(self, *, moments: bool = True) -> dict[str, torch.Tensor]:
+        """Whole float32 tensors, which the first process gets; every process must call.
+
+        One after another, because a device that holds a share of the weights cannot hold all of them.
+        """
         self._link_moments()
-        gathered: dict[str, Any] = {}
+        kept: dict[str, torch.Tensor] = {}
         for name, value in self.named.items():
-            gathered[f"weights/{name}"] = safe_get_full_fp32_param(value)
-            gathered |= {f"{key}/{name}": safe_get_full_optimizer_state(value, key) for key in MOMENTS}
-        return {key: value.detach().float().cpu().clone() for key, value in gathered.items()}
+            for key in ("weights", *MOMENTS) if moments else ("weights",):
+                whole: Any = safe_get_full_fp32_param(value) if key == "weights" else safe_get_full_optimizer_state(value, key)
+                if torch.distributed.get_rank() == 0:
+                    kept[f"{key}/{name}"] = whole.detach().float().cpu().clone()
+        return kept
 
     def restore(self, tensors: dict[str, torch.Tensor], step: int) -> None:
+        """`tensors` are read from the first process's; every process must call."""
         self._make_moments(step)
         for name, value in self.named.items():
-            kept = {key: tensors[f"{key}/{name}"].to(self.engine.device) for key in ("weights", *MOMENTS)}
+            kept = {key: self._sent(tensors.get(f"{key}/{name}"), value) for key in ("weights", *MOMENTS)}
             if self.stage == 3:
                 self._restore_partition(value, kept)
                 continue
@@ -100,6 +107,13 @@ class ZeroStepper:
             safe_set_full_fp32_param(value, kept["weights"])
             for key in MOMENTS:
                 safe_set_full_optimizer_state(value, kept[key], key)
+
+    def _sent(self, mine: torch.Tensor | None, like: torch.nn.Parameter) -> torch.Tensor:
+        """The first process's tensor, on this device."""
+        size = getattr(like, "ds_shape", like.shape)
+        sent = torch.empty(size, device=self.engine.device) if mine is None else mine.to(self.engine.device)
+        torch.distributed.broadcast(sent, src=0)
+        return sent
 
     def _make_moments(self, step: int) -> None:
         """DeepSpeed makes optimizer state at the first step; a resumed run needs it before."""

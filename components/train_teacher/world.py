@@ -39,6 +39,11 @@ class World:
         mine = batch[place % self.size == self.rank]
         return (mine, self.size) if len(mine) else (batch[:1], 0)
 
+    def idle_share(self, batches: list[tuple[np.ndarray, np.ndarray | None]]) -> float:
+        """Of all processes' turns at these batches, each with its `group` or None, the share in which `share_of` gives them nothing."""
+        parts = [len(batch) if group is None else len(np.unique(group)) for batch, group in batches]
+        return float(np.mean([max(0.0, 1 - one / self.size) for one in parts]))
+
     def turns(self, batches: list[np.ndarray]) -> list[np.ndarray]:
         """This process's batches; all processes have equally many, because weights that are shared out are gathered by all at once."""
         missing = -len(batches) % self.size

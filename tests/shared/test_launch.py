@@ -79,8 +79,9 @@ def test_a_refusal_of_input_comes_back_as_one(tmp_path: Path, monkeypatch: pytes
 
 def test_time_running_out_ends_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = write_program(tmp_path, monkeypatch, "time.sleep(300)")
-    with pytest.raises(TemporaryError, match="did not end within 12 s"):
-        launch(module, [str(tmp_path)], num_processes=1, folder=tmp_path, timeout_s=12)
+    told = r"did not end within 12 s .* goes on from its last checkpoint, or raise timeout_s; see gs://b/kept.log: "
+    with pytest.raises(TemporaryError, match=told):
+        launch(module, [str(tmp_path)], num_processes=1, folder=tmp_path, timeout_s=12, log_kept_at="gs://b/kept.log")
     assert not is_alive(process_of(tmp_path, 0))
 
 

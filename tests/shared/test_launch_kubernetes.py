@@ -5,8 +5,10 @@ import logging
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
+import yaml
 from fake_kubernetes import TASK
 
 from components.shared import launch_cluster, launch_kubernetes
@@ -131,6 +133,14 @@ def test_without_a_cluster_there_are_no_helpers(monkeypatch, kubeconfig):
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(InputError, match=r"no task on Kubernetes.*set group_workers to 1"), helping(HELPERS):
         pass
+
+
+def test_a_context_without_a_namespace_is_in_default(cluster, tmp_path, monkeypatch):
+    settings = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
+    del settings["contexts"][0]["context"]["namespace"]
+    (tmp_path / "own").write_text(yaml.safe_dump(settings))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "own"))
+    assert launch_kubernetes.Cluster.of_this_task("", "").namespace == "default"
 
 
 def test_without_a_queue_pods_start_at_once():

@@ -201,6 +201,27 @@ def test_a_failure_ends_with_the_last_lines_of_the_failed_nodes(cluster, trainin
     assert cluster.trainjobs == {}
 
 
+def test_the_node_that_failed_first_is_told_first_and_those_that_it_left_alone_last(cluster, training, caplog):
+    def fail() -> None:
+        for index, second in enumerate((3, 9, 4, 8)):
+            said = "KeyError: 'grade'" if index == 3 else "RuntimeError: Connection closed by peer"
+            node(
+                cluster, training, index, "Failed", *[f"step {number}" for number in range(60)], said if index != 2 else "OSError: no room"
+            )
+            ended = {"state": {"terminated": {"exitCode": 1, "finishedAt": f"2026-11-27T10:00:0{second}Z"}}}
+            told = {"name": "node", "image": "i", "imageID": "i", "ready": False, "restartCount": 0, **ended}
+            cluster.pods[f"{training.name()}-node-0-{index}"]["status"]["containerStatuses"] = [told]
+
+    happen(cluster, fail, "Failed")
+    with caplog.at_level(logging.ERROR), pytest.raises(TemporaryError) as caught:
+        train_on_cluster(training, lambda: None)
+    told = str(caught.value).partition("; ")[2].split("; ")
+    assert told == ["node 2: OSError: no room", "node 3: KeyError: 'grade'", "node 0: RuntimeError: Connection closed by peer"]
+    logged = [one.getMessage().splitlines() for one in caplog.records]
+    assert [lines[0] for lines in logged] == [f"node {index} ended; its last lines:" for index in (0, 2, 3, 1)]
+    assert all(len(lines) == 62 for lines in logged)
+
+
 def test_a_refused_input_ends_it_before_its_restarts_do(cluster, training):
     happen(cluster, lambda: refuse(training.place, InputError("column 'grade' has 9; correct it")))
     with pytest.raises(InputError, match=r"^column 'grade' has 9; correct it$"):
@@ -253,7 +274,9 @@ def test_time_in_the_queue_is_not_counted(cluster, training, monkeypatch):
     monkeypatch.setattr("components.shared.launch_trainjob.time.monotonic", lambda: float(next(clock)))
     monkeypatch.setattr(launch_cluster, "GONE_S", 1e9)
     happen(cluster, *["Suspended"] * 8, "Running")
-    with pytest.raises(TemporaryError, match="did not end within 3600 s and was stopped"):
+    with pytest.raises(
+        TemporaryError, match="did not end within 3600 s and was stopped; the next try goes on from its last checkpoint, or raise timeout_s"
+    ):
         train_on_cluster(training, lambda: None)
     assert cluster.requests.count("GET trainjobs") > 8
     assert cluster.trainjobs == {}

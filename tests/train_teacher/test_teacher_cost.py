@@ -10,7 +10,7 @@ import pytest
 import torch
 from decoder_folders import make_writer
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import Gemma3Config, Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification
+from transformers import Gemma3Config, GraniteConfig, Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification
 
 from components.shared.models import folder
 from components.train_teacher import fine_tuning
@@ -54,6 +54,31 @@ def test_what_a_layer_keeps_is_what_autograd_saves() -> None:
     assert 0.75 * kept < estimated < kept  # the rest is embeddings, last norm and head
     with_adapters = kept_bytes_of(network.config, TrainTeacherConfig(precision="fp32", lora_rank=4), half=False)
     assert with_adapters > estimated / 600
+
+
+def test_what_cannot_be_cut_to_two_layers_is_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    class Uncut(Qwen3Config):
+        model_type = "uncut"
+
+    config = TrainTeacherConfig(precision="fp32")
+    assert kept_bytes_of(Uncut(), config, half=False) == 0
+    assert caplog.messages == ["activations of a uncut cannot be estimated, so they are left out (KeyError)"]
+    # a family without a classifier is looked at as what it is
+    sizes = {"hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 16}
+    assert kept_bytes_of(GraniteConfig(**sizes), config, half=False) > 8 * 4
+
+
+def test_memory_of_what_is_gathered_and_of_two_batches_by_hand() -> None:
+    # trained: 12 bytes each for a checkpoint; all at the end: 4 bytes of 1000 and of the 100 trained
+    settings = {"num_processes": 2, "zero_stage": 2, "precision": "fp32"}
+    assert cost_of(**settings).gathered == 4 * 1100
+    full = estimate(replace(SHAPE, trained=1000), TrainTeacherConfig(batch_size=4, **settings), num_tokens=1.0, mean_tokens=20.0, peak=1e6)
+    assert full.gathered == 12 * 1000
+    assert "MiB of main memory for the process that writes" in full.sentence()
+    assert cost_of(precision="fp32").gathered == 0
+    tuned = {"preference_epochs": 1, "precision": "fp32"}
+    assert cost_of(**tuned).activations == 2 * cost_of(precision="fp32").activations
+    assert cost_of(**tuned, preference_weight=1.0).activations == cost_of(precision="fp32").activations
 
 
 def test_flops_of_a_token_by_hand() -> None:

@@ -18,7 +18,7 @@ from components.shared.tables import read_table, write_table
 from components.shared.training import Encoded
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Examples, Sources, Tables, held_out_queries, identity_of, read_tables
-from components.train_teacher.fine_tuning import teacher_spec
+from components.train_teacher.fine_tuning import teacher_spec, warn_of_idle
 from components.train_teacher.objective import Objective
 from components.train_teacher.world import World
 
@@ -268,3 +268,45 @@ def test_identity_sees_what_shapes_the_curve_only(shop: dict[str, str]) -> None:
     assert identity_of(sources, CONFIG) == identity_of(sources, same)
     assert identity_of(sources, CONFIG) != identity_of(sources, CONFIG.model_copy(update={"learning_rate": 1e-3}))
     assert identity_of(sources, CONFIG) != identity_of(replace(sources, items=shop["queries"]), CONFIG)
+
+
+def test_a_checkpoint_belongs_to_the_arithmetic_of_its_machine_and_to_the_steps_that_it_was_taught(
+    shop: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources, found = Sources(**shop), []
+    for half in (False, True):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda half=half: half)
+        found.append([identity_of(sources, CONFIG.model_copy(update={"precision": name})) for name in ("auto", "fp32", "bf16")])
+    assert found[0][0] == found[0][1] == found[1][1]
+    assert found[1][0] == found[0][2]
+    taught = CONFIG.model_copy(update={"sub_judgments": str(tmp_path / "steps")})
+    before = []
+    for content in ("one", "two"):
+        (tmp_path / "steps").mkdir(exist_ok=True)
+        (tmp_path / "steps" / "part-0.parquet").write_text(content)
+        before.append(identity_of(sources, taught))
+    assert before[0] != before[1]
+
+
+@pytest.mark.parametrize(
+    ("more", "needs"),
+    [({"preference_epochs": 1}, "preference_epochs needs"), ({"stages": ["semantic", "both"]}, "combiner 'learned' needs"), ({}, "")],
+)
+def test_a_share_of_few_queries_that_is_none_is_refused_where_one_is_needed(shop: dict[str, str], more: dict[str, Any], needs: str) -> None:
+    config = TrainTeacherConfig(**{"num_neighbors": 1, "validation_share": 0.02, **more})
+    if not needs:
+        assert len(read_tables(Sources(**shop), config).validation) == 0
+        return
+    with pytest.raises(InputError, match=rf"validation_share 0.02 of the 11 training queries is none, and {needs} one; raise it"):
+        read_tables(Sources(**shop), config)
+
+
+def test_turns_that_bring_no_pair_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    rows, queries = np.arange(12), np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2])
+    # 16 processes share 12 rows, or 3 whole queries of them: 4/16 and 13/16 of the turns are in vain
+    assert World(size=16).idle_share([(rows, None), (rows, queries)]) == pytest.approx((4 / 16 + 13 / 16) / 2)
+    assert World(size=3).idle_share([(rows, None), (rows, queries)]) == 0
+    warn_of_idle(0.04)
+    assert not caplog.records
+    warn_of_idle(0.25)
+    assert caplog.messages == ["25% of the processes' turns bring them no pair: raise batch_tokens or batch_size, or lower num_processes"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from decoder_folders import bpe
-from transformers import AutoModel, BertConfig, BloomConfig, Gemma3Config, MptConfig, T5Config, T5EncoderModel, XLNetConfig
+from transformers import AutoModel, BertConfig, BloomConfig, Gemma3Config, GraniteConfig, MptConfig, T5Config, T5EncoderModel, XLNetConfig
 
 from components.shared.errors import InputError
 from components.train_teacher.config import TrainTeacherConfig
@@ -37,6 +37,11 @@ def test_an_encoder_with_its_decoder_is_refused(tmp_path: Path) -> None:
     T5EncoderModel(half).save_pretrained(tmp_path / "half")  # transformers has no classifier over this half alone
     with pytest.raises(InputError, match=told):
         teacher_spec(tmp_path / "half", TrainTeacherConfig(max_tokens=64), [0.0, 1.0])
+
+
+def test_a_family_without_a_head_that_grades_is_refused_unless_it_writes(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is a granite, to which transformers puts no head that grades; give another .* set form 'gen"):
+        spec_of(GraniteConfig(), tmp_path, 64)
 
 
 def test_a_decoder_whose_head_scoring_cannot_read_is_refused_before_training(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from components.train_teacher.step import run
 
 SETTINGS: dict[str, Any] = {"num_neighbors": 1, "max_tokens": 64, "batch_size": 27, "num_epochs": 3, "learning_rate": 3e-3}
 SETTINGS |= {"precision": "fp32", "validation_share": 0.3, "log_steps": 1, "preference_epochs": 2, "preference_learning_rate": 1e-3}
+SETTINGS |= {"max_mse_over_variance": 99.0}  # too short to learn much
 
 
 def test_the_loss_by_hand() -> None:
@@ -71,6 +72,13 @@ def test_the_loss_of_mined_pairs_starts_at_ln_2_whatever_the_normaliser() -> Non
 def test_a_tuned_model_is_kept_when_less_one_sided(before: tuple[float, float], after: tuple[float, float], expected: bool) -> None:
     nothing = np.zeros((2, 2))
     assert is_better(Grading(*before, nothing), Grading(*after, nothing), max_f1_loss=0.01) is expected
+
+
+def test_a_tuned_model_is_dropped_when_it_is_right_less_often_at_the_biased_boundary() -> None:
+    # judged x predicted: 4 of 10 pairs that are graded 1 are, then 3 of 8, with as many errors of the other side as before or more
+    before, worse, as_good = (np.array(counts) for counts in ([[5, 6], [1, 4]], [[6, 5], [4, 3]], [[8, 3], [3, 2]]))
+    kept = [is_better(Grading(3.0, 0.5, before), Grading(1.2, 0.5, after), max_f1_loss=0.01) for after in (worse, as_good)]
+    assert kept == [False, True]
 
 
 def train(shop: dict[str, str], model: Path, **more: Any):
@@ -144,8 +152,9 @@ def test_killed_tuning_goes_on(shop: dict[str, str], random_encoder: str, tmp_pa
         with pytest.raises(KeyboardInterrupt):
             train(shop, tmp_path / "resumed", **steps)
     assert not (tmp_path / "resumed" / "relevance.json").exists()
-    first_life = len(logged(tmp_path / "resumed", "preference.loss"))
-    train(shop, tmp_path / "resumed", **steps)
+    first_life, of_reference = (len(logged(tmp_path / "resumed", name)) for name in ("preference.loss", "loss"))
+    report = train(shop, tmp_path / "resumed", **steps)
+    assert len(logged(tmp_path / "resumed", "loss")) == of_reference == report.metrics["num_steps"]  # the first phase stood
     whole, resumed = (logged(tmp_path / name, "preference.loss") for name in ("whole", "resumed"))
     assert first_life == 2
     np.testing.assert_allclose(resumed, whole, atol=1e-5)

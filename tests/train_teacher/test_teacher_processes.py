@@ -21,7 +21,7 @@ from components.shared.training import Curve
 from components.train_teacher import processes
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources
-from components.train_teacher.processes import LOG_FORMAT, LineTracker, Listener, LogReader, Outcome, train_on_many
+from components.train_teacher.processes import LOG_FORMAT, LineTracker, Listener, LogReader, Outcome, check_gpus, train_on_many
 from components.train_teacher.step import run
 from components.train_teacher.validation import Validation
 
@@ -54,6 +54,16 @@ def test_each_metric_is_passed_on_once_also_after_a_restart(tmp_path: Path, monk
     assert heard.points == [({"loss": 1.0}, 1), ({"loss": 0.5}, 2), ({"loss": 0.25}, 3)]
     with pytest.raises(InputError, match="metric 'loss' is nan"):
         second.metrics({"loss": float("nan")}, step=4)
+
+
+def test_more_processes_than_gpus_are_refused_before_they_start() -> None:
+    config = TrainTeacherConfig(num_nodes=2, num_processes=4)
+    for enough in (0, 8, 16):  # without GPUs processes share the cores
+        check_gpus(config, enough)
+    with pytest.raises(InputError, match="key 'num_processes': 8 processes want a GPU each, and this machine has 7; lower it"):
+        check_gpus(config, 7)
+    with pytest.raises(ValueError, match="num_processes 4 on pods of 8 GPUs; make num_processes and resources_per_node agree"):
+        TrainTeacherConfig(launcher="trainjob", num_processes=4)
 
 
 def test_our_own_lines_of_the_processes_log_are_passed_on_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -153,6 +163,7 @@ def test_a_job_in_pods_travels_through_the_bucket(cluster: Any, bucket: str, mon
 
 SHORT: dict[str, Any] = {"num_neighbors": 1, "max_tokens": 64, "batch_size": 32, "num_epochs": 2, "learning_rate": 3e-3, "log_steps": 1}
 SHORT |= {"precision": "fp32", "validation_share": 0.2}
+SHORT |= {"max_mse_over_variance": 99.0}  # too short to learn much
 
 
 def told_by(spool: Path) -> dict[str, list[float]]:

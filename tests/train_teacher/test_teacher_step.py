@@ -32,6 +32,7 @@ from components.train_teacher.world import World
 
 SHORT: dict[str, Any] = {"num_neighbors": 1, "max_tokens": 64, "batch_size": 27, "num_epochs": 3, "learning_rate": 3e-3}
 SHORT |= {"precision": "fp32", "validation_share": 0.2, "log_steps": 1}
+SHORT |= {"max_mse_over_variance": 99.0}  # too short to learn much
 
 
 def train(shop: dict[str, str], model: Path, **more: Any):
@@ -258,15 +259,19 @@ def test_a_teacher_that_tells_no_items_apart_is_refused(shop: dict[str, str], tm
     assert not (tmp_path / "m-card.md").exists()
 
 
-def test_a_teacher_that_knows_no_more_than_the_mean_grade_is_reported(
+def test_a_teacher_that_knows_no_more_than_the_mean_grade_is_refused_unless_it_may_be(
     shop: dict[str, str], random_encoder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    report = train({**shop, "encoder": random_encoder}, tmp_path / "m", num_epochs=1, learning_rate=1e-9)
+    settings = {"num_epochs": 1, "learning_rate": 1e-9, "max_mse_over_variance": 1.0}
+    with pytest.raises(InputError, match=r"no more than the mean grade \(mse_over_variance .*\): no pool should be labelled with it; give"):
+        train({**shop, "encoder": random_encoder}, tmp_path / "m", **settings)
+    assert not (tmp_path / "m-card.md").exists()
+    report = train({**shop, "encoder": random_encoder}, tmp_path / "m", **{**settings, "max_mse_over_variance": 9.0})
     share = report.metrics["validation.mse_over_variance"]
     assert share >= 1
     assert report.notes["warning"].startswith(f"the teacher knows no more than the mean grade (mse_over_variance {share:.3g} on")
     assert report.notes["warning"] in caplog.messages
-    assert "do not label a pool with it" in report.markdown("teacher")
+    assert "no more than the mean grade" in report.markdown("teacher")
 
 
 def test_spread_within_by_hand() -> None:
@@ -352,6 +357,7 @@ def test_command_line_trains_and_refuses(shop: dict[str, str], random_encoder: s
 
     def call(**more: str) -> subprocess.CompletedProcess[str]:
         places = {**start, "model": str(tmp_path / "m"), "max-tokens": "64", "num-epochs": "1", "precision": "fp32", **more}
+        places |= {"max-mse-over-variance": "99"}
         flags = [part for name, value in places.items() for part in (f"--{name}", value)]
         return subprocess.run([sys.executable, "-m", "components.train_teacher", *flags], capture_output=True, text=True, check=False)
 
@@ -359,6 +365,6 @@ def test_command_line_trains_and_refuses(shop: dict[str, str], random_encoder: s
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1].startswith("error: recipe section 'teacher': key 'folding' = 'hard'")
     assert call().returncode == 0
-    config = TrainTeacherConfig(max_tokens=64, num_epochs=1, precision="fp32")
+    config = TrainTeacherConfig(max_tokens=64, num_epochs=1, precision="fp32", max_mse_over_variance=99)
     run(config, **start, model=str(tmp_path / "here"), tracker=NullTracker())
     assert (tmp_path / "m" / "relevance.json").read_text() == (tmp_path / "here" / "relevance.json").read_text()

@@ -113,11 +113,4 @@ def save(uri: str, model: Any, tokenizer: Any, spec: ModelSpec) -> None:
 def publish(folder: Path, uri: str) -> None:
     """Copy all files of a local folder to below `uri`."""
     for file in sorted(one for one in folder.rglob("*") if one.is_file()):
-        _upload(file, storage.join(uri, file.relative_to(folder).as_posix()))
-
-
-def _upload(file: Path, uri: str) -> None:
-    fs, path = storage.resolve(uri)
-    if storage.is_local(uri):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    storage.temporary_on_trouble(lambda: fs.put_file(str(file), path), uri)
+        storage.upload(file, storage.join(uri, file.relative_to(folder).as_posix()))

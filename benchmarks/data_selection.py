@@ -1,4 +1,4 @@
-"""Is hard-and-clean data clean, and is it worth more than random data? python benchmarks/data_selection.py [--seeds 20 21 22 23 24]
+"""Is hard-and-clean data clean, and is it worth more than random data? python benchmarks/data_selection.py [--seeds 20 21 ...]
 
 Judgments of `rule_shop` of which a tenth is one grade off, as `simulate_shop` blurs them. The room's own selectors sort them. All models
 start from a small teacher that stands in for a language model: it tells right attributes from wrong ones as well as it could learn, but
@@ -104,7 +104,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[20, 21, 22, 23, 24])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(20, 30)))
     given = parser.parse_args()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     shop = Shop.make()

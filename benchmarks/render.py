@@ -24,7 +24,6 @@ PARTS = {
     "score-decoder": tables_speed.score_decoder,
     "kfp-overhead": tables_data.kfp_overhead,
     "preference-tuning": tables_quality.preference_tuning,
-    "preference-tuning-short": lambda: tables_quality.preference_tuning("preference_tuning_short"),
     "data-selection": tables_quality.data_selection,
     "simulate-shop": tables_data.simulate_shop,
     "propensities": tables_data.propensities,

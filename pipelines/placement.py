@@ -51,7 +51,8 @@ class Place:
 
 GPU = Place(cpu="8", memory="64Gi", gpus=1, shared_memory="16Gi", scratch="100Gi", timeout_s=12 * 3600)
 TEACHER = "train-teacher"
-TRAINJOB = Place(memory="16Gi", starts_gpus=True, shared_memory="64Gi", timeout_s=48 * 3600)  # it waits in Kueue's queue too
+# the pods that it starts have its scratch volume too, for checkpoints; it waits in Kueue's queue as well
+TRAINJOB = Place(memory="16Gi", starts_gpus=True, shared_memory="64Gi", scratch="500Gi", timeout_s=48 * 3600)
 PLACES: dict[str, Place] = {
     PREFLIGHT: Place(cpu="1", memory="4Gi", timeout_s=900),
     "simulate-shop": Place(cpu="1", memory="2Gi"),

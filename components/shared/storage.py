@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -134,11 +135,27 @@ def write_bytes(uri: str, data: bytes) -> None:
 
 
 def upload(file: Path, uri: str) -> None:
-    """Copy a local file; what is read meanwhile may be half of it."""
+    """Copy a local file; what is read meanwhile may be half of it. It lasts when this returns."""
     fs, path = resolve(uri)
     if is_local(uri):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     temporary_on_trouble(lambda: fs.put_file(str(file), path), uri)
+    if is_local(uri):
+        with open(path, "rb+") as written:
+            os.fsync(written.fileno())
+
+
+@contextlib.contextmanager
+def downloaded(uri: str) -> Iterator[Path]:
+    """The object as a local file while open: itself where it is one, else a copy."""
+    if is_local(uri):
+        yield local_path(uri)
+        return
+    fs, path = resolve(uri)
+    with tempfile.TemporaryDirectory(prefix="download-") as scratch:
+        file = Path(scratch) / "file"
+        temporary_on_trouble(lambda: fs.get_file(path, str(file)), uri)
+        yield file
 
 
 def to_json(value: Any) -> bytes:

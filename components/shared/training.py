@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from safetensors.torch import load as load_tensors
+from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file as save_tensors
 
 from components.shared import storage
@@ -247,9 +247,13 @@ class Checkpoints:
         for folder in reversed(self._complete() if self.uri else []):
             state = self._state(folder)
             if state["identity"] == self.identity:
-                return Curve(**state["curve"]), load_tensors(storage.read_bytes(storage.join(folder, TENSORS))) if self.writes else {}
+                return Curve(**state["curve"]), self._tensors(folder) if self.writes else {}
             logger.warning("checkpoint %s was written under other settings or inputs and is not used", folder)
         return None
+
+    def _tensors(self, folder: str) -> dict[str, torch.Tensor]:
+        with storage.downloaded(storage.join(folder, TENSORS)) as file:
+            return load_tensors(file)
 
     def _state(self, folder: str) -> dict[str, Any]:
         return storage.read_json(storage.join(folder, "state.json"))

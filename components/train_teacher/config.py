@@ -165,11 +165,12 @@ class TrainTeacherConfig(StepConfig):
     preference_max_f1_loss: float = Field(
         0.01, ge=0, le=1, description="Macro F1 on held-out queries that the tuned model may lose; one that loses more is dropped."
     )
-    max_mse_over_variance: float = Field(
-        1.0,
-        gt=0,
-        description="Squared error of the gains on held-out queries, as a share of their variance, from which on training fails: at 1 the "
-        "teacher knows no more than the mean grade.",
+    min_pairwise_accuracy: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of held-out item pairs that a teacher must order right whose gains tell no more than the mean grade, or "
+        "training fails; 0.5 is chance, 0 lets all pass. A finished training is not asked again.",
         json_schema_extra=NOT_SHAPING,
     )
     seed: int = Field(7, ge=0, description="Seed of everything random.")
@@ -246,7 +247,9 @@ class TrainTeacherConfig(StepConfig):
     @model_validator(mode="after")
     def _what_is_needed_is_held_out(self) -> Self:
         if (needed_by := self.needs_held_out()) and not self.validation_share:
-            raise ValueError(f"{needed_by} needs held-out queries; set validation_share above 0, combiner 'mean' and preference_epochs 0")
+            raise ValueError(
+                f"{needed_by} needs held-out queries; set validation_share above 0, or combiner 'mean' and preference_epochs 0"
+            )
         return self
 
     @model_validator(mode="after")

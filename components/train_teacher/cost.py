@@ -132,7 +132,7 @@ def estimate(shape: Shape, config: TrainTeacherConfig, *, num_tokens: float, mea
     tokens = config.batch_size * mean_tokens if config.batch_size else config.batch_tokens
     layers = shape.layers * (shape.input_bytes if config.activation_checkpointing else shape.kept_bytes) * tokens
     again = shape.kept_bytes * tokens if config.activation_checkpointing else 0
-    batches = 2 if config.preference_epochs and 0 < config.preference_weight < 1 else 1
+    batches = 2 if config.preference_epochs and config.preference_weight < 1 else 1
     activations = batches * (layers + max(again, shape.reply_bytes * tokens / mean_tokens)) / devices
     return Estimate(
         weights * share[2], gradients * share[1], optimizer * share[0], activations,

@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.cost import Estimate, Shape, estimate, measured_peak
-from components.train_teacher.network import ready_to_learn
+from components.train_teacher.network import check_head, ready_to_learn
 
 
 def estimate_of(settings: Any, config: TrainTeacherConfig, *, num_pairs: float, mean_tokens: float, peak: float) -> Estimate:
@@ -17,8 +17,14 @@ def estimate_of(settings: Any, config: TrainTeacherConfig, *, num_pairs: float, 
         settings: the network's Hugging Face config; 7 billion weights take no memory here, only two of their layers are made.
         num_pairs: judgments of split train, of which `validation_share` is held out.
         mean_tokens: of a prompt. peak: FLOP/s of one device; 0 to measure this machine's CPUs.
+
+    Raises:
+        InputError: for a family that has no head for `form: head`.
     """
-    made: Any = AutoModelForCausalLM if config.form == "generative" else AutoModelForSequenceClassification
+    made: Any = AutoModelForCausalLM
+    if config.form == "head":
+        check_head(settings)
+        made = AutoModelForSequenceClassification
     with torch.device("meta"):
         network = ready_to_learn(made.from_config(settings), config)
     shape = Shape.of(network, settings, config)

@@ -57,13 +57,19 @@ def _reads_at_most(path: Path, *, with_head: bool) -> float:
         raise InputError(
             f"encoder '{path}' is a {given.model_type}, an encoder and a decoder in one; give an encoder (as BERT) or a decoder (as Qwen3)"
         )
-    if with_head and type(given) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        raise InputError(
-            f"encoder '{path}' is a {given.model_type}, to which transformers puts no head that grades; give another (as Qwen3), or for a "
-            "decoder set form 'generative'"
-        )
+    if with_head:
+        check_head(given)
     found = getattr(given.get_text_config(), "max_position_embeddings", None) or 0
     return found if found > 0 else math.inf
+
+
+def check_head(settings: Any) -> None:
+    """Raises InputError for the Hugging Face config of a family that has no classifier."""
+    if type(settings) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise InputError(
+            f"the encoder is a {settings.model_type}, to which transformers puts no head that grades; give another (as Qwen3), or for a "
+            "decoder set form 'generative'"
+        )
 
 
 def _replies(config: TrainTeacherConfig) -> list[str]:

@@ -150,6 +150,10 @@ def _here(config: TrainTeacherConfig, job: dict[str, Any], model: str, tracker: 
 
 def check_gpus(config: TrainTeacherConfig, num_gpus: int) -> None:
     """Raises InputError where this machine has GPUs, and not one for each process."""
+    if num_gpus and config.num_nodes > 1:
+        raise InputError(
+            f"key 'num_nodes' = {config.num_nodes}: here several nodes are rehearsed on CPUs alone; set 1, or launcher 'trainjob'"
+        )
     if 0 < num_gpus < config.world_size():
         raise InputError(f"key 'num_processes': {config.world_size()} processes want a GPU each, and this machine has {num_gpus}; lower it")
 

@@ -72,26 +72,27 @@ def run(
         tracker.artifact(sources.selection)
     outcome = _train(config, sources, tables, model, tracker)
     metrics = {**outcome.curve.metrics(), **outcome.validation.metrics}
-    doubt = doubt_of(outcome.validation.metrics, config.max_mse_over_variance)
+    beside = _beside(outcome, tables.card.labels())
+    _publish(beside, model, tracker)
+    try:
+        doubt = doubt_of(outcome.validation.metrics, config.min_pairwise_accuracy)
+    except InputError:
+        tracker.metrics(metrics)  # there will be no report that tells them
+        raise
     if doubt:
         logger.warning(doubt)
-    beside = _beside(outcome, tables.card.labels())
-    beside[CARD] = write_card(config, tables, spec, outcome, sorted(beside)).encode()
-    for name, content in beside.items():
-        place = f"{storage.normalise(model)}-{name}"
-        storage.write_bytes(place, content)
-        tracker.artifact(place)
+    _publish({CARD: write_card(config, tables, spec, outcome, sorted(beside)).encode()}, model, tracker)
     for name in WORK:
         storage.remove(model + name)
     logger.info("teacher trained: %s", metrics)
     return _report(tables, dropped, metrics, config, {"warning": doubt} if doubt else {})
 
 
-def doubt_of(metrics: dict[str, float], max_mse_over_variance: float) -> str:
-    """Why a teacher with these metrics should label nothing, though it was allowed to; empty where nothing speaks against it.
+def doubt_of(metrics: dict[str, float], min_pairwise_accuracy: float) -> str:
+    """What speaks against the gains of a teacher with these metrics; empty where nothing does.
 
     Raises:
-        InputError: when it tells no two items of a query apart, or is further from the judged gains than it may be.
+        InputError: when it tells no two items of a query apart, or knows neither gains nor order.
     """
     spread, share = metrics.get("validation.std_within_queries", 1.0), metrics.get("validation.mse_over_variance", 0.0)
     if not spread >= MIN_STD:
@@ -102,12 +103,23 @@ def doubt_of(metrics: dict[str, float], max_mse_over_variance: float) -> str:
     if share < 1:
         return ""
     said = f"the teacher knows no more than the mean grade (mse_over_variance {share:.3g} on held-out queries)"
-    if share >= max_mse_over_variance:
+    order = metrics.get("validation.pairwise_accuracy", 1.0)
+    if 0 < min_pairwise_accuracy >= order:
         raise InputError(
-            f"{said}: no pool should be labelled with it; give more judgments, more epochs, another learning_rate or a pretrained encoder, "
-            "or raise max_mse_over_variance"
+            f"{said} and orders {order:.3g} of the item pairs right, where chance is 0.5: no pool should be labelled with it; give more "
+            "judgments, more epochs, another learning_rate or a pretrained encoder, or lower min_pairwise_accuracy"
         )
-    return said
+    return (
+        f"{said}: take its order ({order:.3g} of the item pairs are right) and not its gains; more judgments or more epochs may mend them"
+    )
+
+
+def _publish(files: Mapping[str, bytes], model: str, tracker: Tracker) -> None:
+    """Put files beside the model, by the end of their names, and keep them with the run."""
+    for name, content in files.items():
+        place = f"{storage.normalise(model)}-{name}"
+        storage.write_bytes(place, content)
+        tracker.artifact(place)
 
 
 def _beside(outcome: Outcome, labels: list[str]) -> dict[str, bytes]:
@@ -147,6 +159,7 @@ def _reference(config: TrainTeacherConfig, sources: Sources, tables: Tables, mod
     if found.get("identity") == identity:
         logger.info("preference tuning starts from %s, which stands", model + REFERENCE)
         return Curve(**found["curve"])
+    storage.remove(done)  # of other settings, whose model this training writes over
     curve = fine_tune(config, sources, model + REFERENCE, tracker, World(), tables)
     storage.write_json(done, {"identity": identity, "curve": vars(curve)})
     return curve

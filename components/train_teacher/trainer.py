@@ -111,7 +111,9 @@ class ZeroStepper:
     def _sent(self, mine: torch.Tensor | None, like: torch.nn.Parameter) -> torch.Tensor:
         """The first process's tensor, on this device."""
         size = getattr(like, "ds_shape", like.shape)
-        sent = torch.empty(size, device=self.engine.device) if mine is None else mine.to(self.engine.device)
+        sent = (
+            torch.zeros(size, device=self.engine.device) if mine is None else mine.to(self.engine.device)
+        )  # what never learnt has no moments
         torch.distributed.broadcast(sent, src=0)
         return sent
 

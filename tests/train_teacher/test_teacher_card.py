@@ -62,7 +62,7 @@ def test_texts_of_the_outside_do_not_become_markup(tables: Tables) -> None:
 def test_it_lies_beside_the_model_and_is_kept_with_the_run(shop: dict[str, str], random_encoder: str, tmp_path: Path) -> None:
     tracker = SpoolTracker(tmp_path / "spool.jsonl", "teacher")
     config = TrainTeacherConfig(
-        num_neighbors=1, max_tokens=64, num_epochs=1, precision="fp32", validation_share=0.2, max_mse_over_variance=99
+        num_neighbors=1, max_tokens=64, num_epochs=1, precision="fp32", validation_share=0.2, min_pairwise_accuracy=0
     )
     report = run(config, **{**shop, "encoder": random_encoder}, model=str(tmp_path / "m"), tracker=tracker)
     text = (tmp_path / "m-card.md").read_text()

@@ -78,6 +78,7 @@ def test_memory_of_what_is_gathered_and_of_two_batches_by_hand() -> None:
     assert cost_of(precision="fp32").gathered == 0
     tuned = {"preference_epochs": 1, "precision": "fp32"}
     assert cost_of(**tuned).activations == 2 * cost_of(precision="fp32").activations
+    assert cost_of(**tuned, preference_weight=0.0).activations == 2 * cost_of(precision="fp32").activations
     assert cost_of(**tuned, preference_weight=1.0).activations == cost_of(precision="fp32").activations
 
 

@@ -40,7 +40,9 @@ def test_an_encoder_with_its_decoder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_family_without_a_head_that_grades_is_refused_unless_it_writes(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is a granite, to which transformers puts no head that grades; give another .* set form 'gen"):
+    with pytest.raises(
+        InputError, match=r"the encoder is a granite, to which transformers puts no head that grades; give another .* set form 'gen"
+    ):
         spec_of(GraniteConfig(), tmp_path, 64)
 
 

@@ -23,7 +23,7 @@ from components.train_teacher.selection import KEPT, balanced_rows, likely_mista
 
 SETTINGS: dict[str, Any] = {"num_neighbors": 1, "max_tokens": 64, "batch_size": 27, "num_epochs": 1, "learning_rate": 3e-3}
 SETTINGS |= {"precision": "fp32", "validation_share": 0.2, "selection": "hard_and_clean", "selection_epochs": 1, "selection_min_pairs": 1}
-SETTINGS |= {"max_mse_over_variance": 99.0}  # too short to learn much
+SETTINGS |= {"min_pairwise_accuracy": 0.0}  # too short to learn much
 
 
 def test_the_rule_by_hand() -> None:

@@ -1,6 +1,5 @@
 """Teachers of a simulated shop know more than the mean grade, and several prompts are worth more than each of them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,6 @@ def check(found: dict[str, Any]) -> None:
     assert costs["learned"] < min(costs[name] for name in STAGES)
     moved = {row["stage"]: row["deviation"] for row in found["moves"] if row["slice"] == "all"}
     assert moved["learned"] < moved["both"]
-
-
-def test_what_is_checked_held_in_every_seed_that_was_measured() -> None:
-    runs = json.loads((BENCHMARKS / "results" / "staged_prompts.json").read_text())["result"]["runs"]
-    assert [run["seed"] for run in runs] == [1, 2, 3, 4]
-    for run in runs:
-        check(run)
 
 
 @pytest.mark.nightly

@@ -150,7 +150,7 @@ def test_a_staged_teacher_says_what_each_stage_is_worth(shop: dict[str, str], ra
         ({"stages": ["query"], "reading": "separate"}, "stages are for reading 'joint'"),
         ({"stages": ["query"], "form": "generative"}, "and form 'head'; leave them empty"),
         ({"stages": ["query"], "num_neighbors": 0}, "stages query show neighbors; set num_neighbors above 0"),
-        ({"stages": ["query"], "validation_share": 0}, "needs held-out queries; set validation_share above 0, combiner 'mean' and"),
+        ({"stages": ["query"], "validation_share": 0}, "needs held-out queries; set validation_share above 0, or combiner 'mean' and"),
         ({"stages": ["oracle"]}, "semantic"),
     ],
 )

@@ -27,12 +27,12 @@ from components.train_teacher import fine_tuning, network
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.figures import curve_plot
 from components.train_teacher.grading import grade_metrics, order_metrics, spread_within
-from components.train_teacher.step import run
+from components.train_teacher.step import doubt_of, run
 from components.train_teacher.world import World
 
 SHORT: dict[str, Any] = {"num_neighbors": 1, "max_tokens": 64, "batch_size": 27, "num_epochs": 3, "learning_rate": 3e-3}
 SHORT |= {"precision": "fp32", "validation_share": 0.2, "log_steps": 1}
-SHORT |= {"max_mse_over_variance": 99.0}  # too short to learn much
+SHORT |= {"min_pairwise_accuracy": 0.0}  # too short to learn much
 
 
 def train(shop: dict[str, str], model: Path, **more: Any):
@@ -186,7 +186,12 @@ def test_a_decoder_trains_whole_or_through_lora(shop: dict[str, str], tmp_path: 
     ("stage", "ranking_weight"),
     [(2, 0.0), pytest.param(2, 1.0, marks=pytest.mark.nightly), pytest.param(3, 1.0, marks=pytest.mark.nightly)],
 )
-def test_two_processes_follow_the_curve_of_one(still_shop: dict[str, str], tmp_path: Path, stage: int, ranking_weight: float) -> None:
+def test_two_processes_follow_the_curve_of_one(
+    still_shop: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: int, ranking_weight: float
+) -> None:
+    # where nothing can be compiled, and nothing was before
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
     settings: dict[str, Any] = {"batch_size": 32, "num_epochs": 3, "checkpoint_steps": 5, "ranking_weight": ranking_weight}
     train(still_shop, tmp_path / "one", **settings)
     train(still_shop, tmp_path / "two", **settings, num_processes=2, zero_stage=stage)
@@ -259,19 +264,42 @@ def test_a_teacher_that_tells_no_items_apart_is_refused(shop: dict[str, str], tm
     assert not (tmp_path / "m-card.md").exists()
 
 
-def test_a_teacher_that_knows_no_more_than_the_mean_grade_is_refused_unless_it_may_be(
+def test_a_teacher_that_knows_no_more_than_the_mean_grade_is_reported_and_refused_where_it_orders_no_better_than_chance(
     shop: dict[str, str], random_encoder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = {"num_epochs": 1, "learning_rate": 1e-9, "max_mse_over_variance": 1.0}
-    with pytest.raises(InputError, match=r"no more than the mean grade \(mse_over_variance .*\): no pool should be labelled with it; give"):
-        train({**shop, "encoder": random_encoder}, tmp_path / "m", **settings)
+    places, settings = {**shop, "encoder": random_encoder}, {"num_epochs": 1, "learning_rate": 1e-9}
+    told = r"no more than the mean grade \(mse_over_variance .*\) and orders .* of the item pairs right, where chance is 0.5: no pool"
+    with pytest.raises(InputError, match=told):
+        train(places, tmp_path / "m", **settings, min_pairwise_accuracy=1.0)
     assert not (tmp_path / "m-card.md").exists()
-    report = train({**shop, "encoder": random_encoder}, tmp_path / "m", **{**settings, "max_mse_over_variance": 9.0})
+    assert (tmp_path / "m-confusion.svg").exists()  # to see what is wrong with it
+    assert '"teacher.validation.mse_over_variance"' in (tmp_path / "m.jsonl").read_text()
+    report = train(places, tmp_path / "m", **settings)
     share = report.metrics["validation.mse_over_variance"]
     assert share >= 1
     assert report.notes["warning"].startswith(f"the teacher knows no more than the mean grade (mse_over_variance {share:.3g} on")
     assert report.notes["warning"] in caplog.messages
-    assert "no more than the mean grade" in report.markdown("teacher")
+    assert "take its order" in report.markdown("teacher")
+
+
+@pytest.mark.parametrize(
+    ("share", "order", "expected"),
+    [
+        (0.9, 0.4, ""),
+        (1.2, 0.6, "take its order (0.6 of"),
+        (1.0, 0.5, InputError),
+        (1.2, 0.4, InputError),
+        (1.2, None, "take its order (1 of"),
+    ],
+)
+def test_what_speaks_against_a_teacher(share: float, order: float | None, expected: Any) -> None:
+    metrics = {"validation.mse_over_variance": share} | ({} if order is None else {"validation.pairwise_accuracy": order})
+    if expected is InputError:
+        with pytest.raises(InputError, match=r"lower min_pairwise_accuracy$"):
+            doubt_of(metrics, 0.5)
+    else:
+        assert expected in doubt_of(metrics, 0.5)
+        assert bool(doubt_of(metrics, 0.5)) == bool(expected)
 
 
 def test_spread_within_by_hand() -> None:
@@ -357,7 +385,7 @@ def test_command_line_trains_and_refuses(shop: dict[str, str], random_encoder: s
 
     def call(**more: str) -> subprocess.CompletedProcess[str]:
         places = {**start, "model": str(tmp_path / "m"), "max-tokens": "64", "num-epochs": "1", "precision": "fp32", **more}
-        places |= {"max-mse-over-variance": "99"}
+        places |= {"min-pairwise-accuracy": "0"}
         flags = [part for name, value in places.items() for part in (f"--{name}", value)]
         return subprocess.run([sys.executable, "-m", "components.train_teacher", *flags], capture_output=True, text=True, check=False)
 
@@ -365,6 +393,6 @@ def test_command_line_trains_and_refuses(shop: dict[str, str], random_encoder: s
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1].startswith("error: recipe section 'teacher': key 'folding' = 'hard'")
     assert call().returncode == 0
-    config = TrainTeacherConfig(max_tokens=64, num_epochs=1, precision="fp32", max_mse_over_variance=99)
+    config = TrainTeacherConfig(max_tokens=64, num_epochs=1, precision="fp32", min_pairwise_accuracy=0)
     run(config, **start, model=str(tmp_path / "here"), tracker=NullTracker())
     assert (tmp_path / "m" / "relevance.json").read_text() == (tmp_path / "here" / "relevance.json").read_text()

@@ -26,6 +26,7 @@ from components.train_teacher.writing import WritingExamples, WritingObjective
 
 ALL = ["explain", "rules", "reflect"]
 SHORT = {
+    "min_pairwise_accuracy": 0.0,
     "form": "generative", "reasoning": ALL, "num_neighbors": 0, "max_tokens": 48, "step_tokens": 40, "batch_size": 24, "precision": "fp32",
     "validation_share": 0.2, "smoothing": 0.0,
 }  # fmt: skip

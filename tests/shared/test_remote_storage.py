@@ -2,11 +2,13 @@
 
 import pyarrow as pa
 import pytest
+import torch
 from fake_gcs import QUANTUM, Trouble
 
 from components.shared import checked_gcs, shards, spools, storage, tables, tracking_mlflow
 from components.shared.errors import InputError, TemporaryError
 from components.shared.tracking import SpoolTracker
+from components.shared.training import Checkpoints, Curve
 
 
 def rankings(num_rows: int) -> pa.Table:
@@ -35,6 +37,17 @@ def test_objects_are_listed_digested_and_removed_below_their_folder_only(bucket,
     assert (storage.list_files(f"{bucket}/a"), storage.exists(f"{bucket}/other")) == ([], True)
     with pytest.raises(InputError, match=r"^'gs://bucket/a/2' does not exist or is not a file; check the address$"):
         storage.read_bytes(f"{bucket}/a/2")
+
+
+def test_a_checkpoint_goes_through_a_file_and_is_read_by_the_process_that_writes(bucket, tmp_path):
+    tensors = {"weights/a": torch.arange(200_000, dtype=torch.float32)}
+    for root in (f"{bucket}/m", str(tmp_path / "m")):
+        Checkpoints(root, "same").save(Curve([0.5], epoch=1), tensors)
+        curve, found = Checkpoints(root, "same").newest()
+        assert (curve.losses, curve.epoch, found.keys()) == ([0.5], 1, tensors.keys())
+        assert torch.equal(found["weights/a"], tensors["weights/a"])
+        assert Checkpoints(root, "same", writes=False).newest() == (curve, {})
+        assert Checkpoints(root, "other").newest() is None
 
 
 def test_a_table_is_committed_and_read_and_its_second_writer_leaves_nothing(bucket):

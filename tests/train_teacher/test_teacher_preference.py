@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from components.shared.tracking import SpoolTracker
 from components.shared.training import Checkpoints, Curve
-from components.train_teacher import preference_tuning
+from components.train_teacher import preference_tuning, step
 from components.train_teacher.config import TrainTeacherConfig
 from components.train_teacher.examples import Sources, read_tables
 from components.train_teacher.preference import Preferences, dpo_loss
@@ -160,6 +160,21 @@ def test_killed_tuning_goes_on(shop: dict[str, str], random_encoder: str, tmp_pa
     np.testing.assert_allclose(resumed, whole, atol=1e-5)
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "resumed"))
     assert max(float((one[key] - other[key]).abs().max()) for key in one) < 1e-5
+
+
+def test_the_mark_of_a_reference_goes_before_another_training_writes_over_it(
+    shop: dict[str, str], random_encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "m-reference-done.json"
+    mark.write_text('{"identity": "of other settings"}')
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(step, "fine_tune", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train({**shop, "encoder": random_encoder}, tmp_path / "m")
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize(

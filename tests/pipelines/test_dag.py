@@ -178,9 +178,9 @@ def test_one_workstation_holds_every_task_and_gives_its_gpu_to_one_at_a_time(tmp
     assert "nodeSelector" not in kubernetes["exec-train-teacher"]
 
 
-@pytest.mark.parametrize("override", ["teacher.num_processes=2", "teacher.launcher=trainjob"])
-def test_a_workstation_refuses_a_teacher_of_several_gpus(override):
-    settings = recipe.load("decoder_gpu", [override])
+@pytest.mark.parametrize("overrides", [["teacher.num_processes=2"], ["teacher.launcher=trainjob", "teacher.num_processes=8"]])
+def test_a_workstation_refuses_a_teacher_of_several_gpus(overrides):
+    settings = recipe.load("decoder_gpu", overrides)
     with pytest.raises(InputError, match=r"profile 'single-gpu' has one GPU; set teacher\.num_processes=1 and teacher\.launcher=local"):
         place_of("train-teacher", settings, "single-gpu")
     assert profiles_of(settings) == ["laptop", "cluster"]
